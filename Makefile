@@ -1,0 +1,78 @@
+# The two commands are `make demo` and `make test`; each first installs what is missing.
+# Everything else is for people who change navmap.  `make help` lists it.
+
+VENV := $(CURDIR)/.venv
+PYTHON_VENV := $(VENV)/bin/python
+export PATH := $(VENV)/bin:$(PATH)
+# A virtual environment that happens to be active must not leak into ours.
+unexport PYTHONHOME PYTHONPATH
+
+BUILD := build
+MESON_SETUP := meson setup -Dtests=enabled
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+.PHONY: demo
+demo: package ## create, fill, share and reopen an index of 20,000 word vectors, in under a minute
+	@$(PYTHON_VENV) tools/demo.py
+
+.PHONY: test
+test: build package ## every test in its quick form, C and Python
+	@$(PYTHON_VENV) tests/run.py $(BUILD) --python
+
+.PHONY: torture-ci
+torture-ci: build ## kill, power-cut and race tests as long as CI runs them
+	@$(PYTHON_VENV) tests/run.py $(BUILD) $(CI_SUITES)
+CI_SUITES := --suite torture-ci --suite race-ci --suite model-ci --suite recall-ci
+
+.PHONY: torture
+torture: build ## the same for hours
+	@$(PYTHON_VENV) tests/run.py $(BUILD) $(CI_SUITES:%-ci=%-long)
+
+.PHONY: asan
+asan: bootstrap ## every test in short form under the address and undefined-behaviour sanitizers
+	@tests/sanitized.sh address,undefined build-asan
+
+.PHONY: tsan
+tsan: bootstrap ## every test in short form under the thread sanitizer
+	@tests/sanitized.sh thread build-tsan
+
+.PHONY: lint
+lint: build ## layers, forbidden calls, file sizes, header self-containment, layout
+	@$(PYTHON_VENV) tests/run.py $(BUILD) --suite lint
+
+.PHONY: format
+format: ## rewrite the C files with clang-format
+	@find engine storage tools bindings tests -name '*.[ch]' -exec clang-format -i {} +
+
+.PHONY: tidy
+tidy: build ## clang-tidy over the library
+	@clang-tidy -p $(BUILD) --quiet $$(find engine storage tools -name '*.c')
+
+.PHONY: wheel
+wheel: bootstrap ## a wheel in dist/
+	@$(PYTHON_VENV) -m pip wheel --quiet --no-deps --no-build-isolation -w dist .
+
+.PHONY: clean
+clean: ## remove what was built, keep .venv
+	rm -rf build build-asan build-tsan dist
+
+.PHONY: bootstrap
+bootstrap:
+	@tools/bootstrap.sh
+
+.PHONY: build
+build: bootstrap
+	@[ -f $(BUILD)/build.ninja ] || $(MESON_SETUP) $(BUILD)
+	@ninja -C $(BUILD) --quiet
+
+# The package in .venv as `pip install .` leaves it, with the objects kept for the next time.
+.PHONY: package
+package: bootstrap
+	@echo "building the Python package"
+	@$(PYTHON_VENV) -m pip install --quiet --disable-pip-version-check --no-deps \
+	    --no-build-isolation --force-reinstall --config-settings=build-dir=$(BUILD)/wheel .
