@@ -1,0 +1,110 @@
+/* view.h -- one mapping of one data file, immutable but for its bound, and its accessors.
+ *
+ * A query holds one reference to one view from its first byte to its last; there is no view lock
+ * and nobody waits for queries.  Address space is reserved once; growth maps the tail inside the
+ * reservation and raises the bound.  When the reservation is spent a new view is published and
+ * the last reference unmaps the old one.
+ *
+ * W1  `base` is PROT_READ in every process.  Only apply.c and payload.c store to the data file,
+ *     through `wbase`, a second mapping that nothing else uses (MADV_DONTFORK).
+ * W2  A slot id read from the file is used only if 0 < id < view_slots(v).
+ * W3  A cell index derived from the file is used only if it is < view_cells(v).
+ */
+#ifndef NAVMAP_STORAGE_VIEW_H
+#define NAVMAP_STORAGE_VIEW_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "storage/layout.h"
+
+struct view {
+    const uint8_t *base; /* reservation; [0, layout_file_bytes(nchunks)) is mapped */
+    uint8_t *wbase;      /* the writer's alias, else NULL */
+    uint64_t reserved;   /* bytes reserved at base (and at wbase) */
+    struct layout layout;
+    _Atomic uint32_t nchunks; /* the bound: chunks mapped; store-release after mapping */
+    _Atomic uint32_t refs;    /* 1 for being published + 1 per query */
+    int fd;                   /* the data file; closed with the view */
+    uint64_t epoch;           /* fork_epoch() at view_map(): a forked child has no alias */
+    uint64_t dev, ino;
+    char *path; /* for messages */
+};
+
+/* Map `fd` (ownership passes on success) with room to grow: reserves clamp(8 x size, 1 GiB,
+ * 256 GiB), less if refused.  The file must hold nchunks whole chunks (checked: NAVMAP_ECORRUPT).
+ * `writable` adds the alias.  refs = 1. */
+navmap_status view_map(int fd, const char *path, const struct layout *layout, uint32_t nchunks,
+                       bool writable, struct view **ret_view) NAVMAP_MUST_USE;
+/* Map more chunks in place.  Checks fstat first.  *ret_fits = false (and nothing done) when the
+ * reservation is too small.  Callers serialise. */
+navmap_status view_extend(struct view *v, uint32_t nchunks, bool *ret_fits) NAVMAP_MUST_USE;
+void view_ref(struct view *v);
+void view_unref(struct view *v); /* NULL allowed; the last one unmaps and closes */
+
+static inline uint32_t view_slots(const struct view *v)
+{
+    return atomic_load_explicit(&v->nchunks, memory_order_acquire) << v->layout.slot_shift;
+}
+static inline uint32_t view_cells(const struct view *v)
+{
+    return atomic_load_explicit(&v->nchunks, memory_order_acquire) * v->layout.uppers_per_chunk;
+}
+
+/* Shared words.  All are _Atomic; the caller names the memory order. */
+static inline const _Atomic uint32_t *view_state(const struct view *v, uint32_t slot)
+{
+    return (const _Atomic uint32_t *)(const void *)(v->base + layout_state_off(&v->layout, slot));
+}
+static inline const _Atomic uint32_t *view_row(const struct view *v, uint32_t slot)
+{
+    return (const _Atomic uint32_t *)(const void *)(v->base + layout_row_off(&v->layout, slot));
+}
+static inline const _Atomic uint32_t *view_upper(const struct view *v, uint32_t cell)
+{
+    return (const _Atomic uint32_t *)(const void *)(v->base + layout_upper_off(&v->layout, cell));
+}
+/* Payload bytes: valid only under the generation check (storage/store.h, "reading a slot"). */
+static inline const struct disk_tag *view_tag(const struct view *v, uint32_t slot)
+{
+    return (const struct disk_tag *)(const void *)(v->base + layout_tag_off(&v->layout, slot));
+}
+static inline const uint8_t *view_code(const struct view *v, uint32_t slot)
+{
+    return v->base + layout_code_off(&v->layout, slot);
+}
+static inline const float *view_vec(const struct view *v, uint32_t slot)
+{
+    return (const float *)(const void *)(v->base + layout_vec_off(&v->layout, slot));
+}
+static inline uint64_t view_tag_label(const struct view *v, uint32_t slot)
+{
+    return atomic_load_explicit((const _Atomic uint64_t *)(const void *)&view_tag(v, slot)->label,
+                                memory_order_relaxed);
+}
+static inline uint32_t view_tag_up(const struct view *v, uint32_t slot)
+{
+    return atomic_load_explicit((const _Atomic uint32_t *)(const void *)&view_tag(v, slot)->up,
+                                memory_order_relaxed);
+}
+
+/* ROOT and LIVE fields, one atomic word each. */
+static inline const struct disk_root *view_root(const struct view *v)
+{
+    return (const struct disk_root *)(const void *)(v->base + LAYOUT_ROOT_OFFSET);
+}
+static inline const struct disk_live *view_live(const struct view *v)
+{
+    return (const struct disk_live *)(const void *)(v->base + LAYOUT_LIVE_OFFSET);
+}
+static inline uint64_t view_load64(const uint64_t *word, memory_order order)
+{
+    return atomic_load_explicit((const _Atomic uint64_t *)(const void *)word, order);
+}
+static inline uint32_t view_load32(const uint32_t *word, memory_order order)
+{
+    return atomic_load_explicit((const _Atomic uint32_t *)(const void *)word, order);
+}
+
+#endif

@@ -1,0 +1,130 @@
+"""Writes golden/*-1.0.bin from FORMAT.md alone, sharing no line with the C sources.
+
+Run by hand when the format gains a version, never by the tests: they compare with the bytes that
+are checked in.  Needs the package xxhash.
+
+    python tests/format/make_golden.py tests/format/golden
+"""
+
+import struct
+import sys
+from pathlib import Path
+
+from xxhash import xxh3_64_intdigest
+
+PAGE = 4096
+UUID = bytes(range(0x10, 0x20))
+UUID_LOW = int.from_bytes(UUID[:8], "little")
+GENERATION, INSTANCE, CREATED_NS, SEED = 7, 0x1122334455667788, 1_700_000_000_123_456_789, 100
+
+
+def roundup(n, unit):
+    return -(-n // unit) * unit
+
+
+def geometry(dim, M, slot_shift, code_scheme, code_header):
+    """FORMAT.md section 7."""
+    slots = 1 << slot_shift
+    g = {"M0": 2 * M, "row_stride": roundup(8 * M, 64), "upper_stride": roundup(4 * M, 64)}
+    g["code_stride"] = roundup(dim + code_header, 64) if code_scheme else 0
+    g["vec_stride"] = roundup(4 * dim, 64 if 4 * dim >= 64 else 16)
+    g["U"] = -(-5 * slots // (4 * (M - 1))) + 16
+    sizes = {
+        "state": slots * 4,
+        "row": slots * g["row_stride"],
+        "upper": g["U"] * g["upper_stride"],
+        "tag": slots * 32,
+        "code": slots * g["code_stride"],
+        "vec": slots * g["vec_stride"],
+    }
+    at = 0
+    for name, size in sizes.items():
+        g["off_" + name] = at
+        at = roundup(at + size, PAGE)
+    g["chunk_bytes"] = roundup(at, 65536)
+    return g
+
+
+def header(dim, M, slot_shift, space, ef_construction, flags, code_scheme=0, code_header=0):
+    """FORMAT.md section 4."""
+    g = geometry(dim, M, slot_shift, code_scheme, code_header)
+    page = bytearray(PAGE)
+    page[0:8] = bytes.fromhex("894E564D0D0A1A0A")
+    struct.pack_into("<IHHIIII", page, 8, 0x01020304, 1, 0, 0, 0, 0, PAGE)
+    page[32:48] = UUID
+    struct.pack_into("<QIHH", page, 48, GENERATION, dim, space, 0)
+    struct.pack_into("<IIIIQ", page, 64, M, g["M0"], ef_construction, flags, SEED)
+    struct.pack_into("<IIQ", page, 88, slot_shift, g["U"], g["chunk_bytes"])
+    struct.pack_into("<IIII", page, 104, g["vec_stride"], g["row_stride"], g["upper_stride"], 32)
+    names = ("state", "row", "upper", "tag", "code", "vec")
+    struct.pack_into("<6I", page, 120, *(g["off_" + name] for name in names))
+    struct.pack_into("<HHIII", page, 144, code_scheme, code_header, g["code_stride"], 0, 0)
+    struct.pack_into("<QQ", page, 160, CREATED_NS, INSTANCE)
+    struct.pack_into("<Q", page, 4088, xxh3_64_intdigest(bytes(page[:4088]), seed=0))
+    return bytes(page)
+
+
+def root(lsn, entry, extent, nuppers, max_elements, live, deleted, dead, free, inserted):
+    """FORMAT.md section 5."""
+    body = struct.pack(
+        "<10Q", lsn, entry, extent, nuppers, max_elements, live, deleted, dead, free, inserted
+    )
+    body += bytes(40)
+    return body + struct.pack("<Q", xxh3_64_intdigest(body, seed=UUID_LOW))
+
+
+def payload(label, slot, gen, up, code, vector, code_stride, vec_stride):
+    """FORMAT.md section 8: tag, code row, vector row."""
+    rows = code.ljust(code_stride, b"\0") + vector.ljust(vec_stride, b"\0")
+    vsum = xxh3_64_intdigest(struct.pack("<QIII", label, slot, gen, up) + rows, seed=UUID_LOW)
+    return struct.pack("<QQIIQ", label, vsum, up, gen, 0) + rows
+
+
+def record(lsn, cells):
+    """FORMAT.md section 11."""
+    body = b""
+    for kind, index, image in cells:
+        body += struct.pack("<B3xIII", kind, index, len(image), 0)
+        body += image.ljust(roundup(len(image), 8), b"\0")
+    head = struct.pack("<IIQQQQ", 0x3157564E, len(cells), lsn, GENERATION, 48 + len(body), 0)
+    return head + struct.pack("<Q", xxh3_64_intdigest(head + body, seed=lsn ^ UUID_LOW)) + body
+
+
+def ids(n, *some):
+    return struct.pack(f"<{n}I", *some, *([0] * (n - len(some))))
+
+
+def main():
+    out = Path(sys.argv[1])
+    plain = header(dim=100, M=16, slot_shift=10, space=2, ef_construction=200, flags=1)
+    coded = header(4, 4, 4, space=0, ef_construction=9, flags=0, code_scheme=1, code_header=8)
+    a_root = root(0x0102030405, 3 << 32 | 17, 1 << 32 | 23, 5, 1000, 18, 2, 1, 1, 25)
+    small = geometry(4, 4, 4, 1, 8)
+    vector = struct.pack("<4f", 0.5, -1.25, 3.0, 1e-3)
+    a_payload = payload(
+        0xFEEDFACE00C0FFEE, 3, 2, 1 << 5 | 1, bytes(range(1, 13)), vector,
+        small["code_stride"], small["vec_stride"],
+    )
+    direct = struct.pack("<IIQ", 4, 0, 0x0807060504030201)
+    a_record = record(
+        9,
+        [
+            (1, 0, a_root),
+            (2, 3, a_payload),
+            (3, 3, struct.pack("<I", 2 << 2 | 1)),
+            (3, 5, struct.pack("<I", 4 << 2 | 1)),
+            (4, 3, ids(8, 5, 1)),
+            (4, 5, ids(8, 3)),
+            (5, 1, ids(4)),
+            (6, 5, direct),
+        ],
+    )
+    (out / "header-1.0.bin").write_bytes(plain)
+    (out / "header-coded-1.0.bin").write_bytes(coded)
+    (out / "root-1.0.bin").write_bytes(a_root)
+    (out / "payload-1.0.bin").write_bytes(a_payload)
+    (out / "record-1.0.bin").write_bytes(a_record)
+
+
+if __name__ == "__main__":
+    main()
