@@ -1,0 +1,224 @@
+/* open.c -- O1 and the reader's way in: who may hold what while an index is being opened.
+ *
+ * A writer takes R exclusively, then W, recovers, then drops R.  A reader takes R shared and looks
+ * at W: held means that the writer's recovery is over and the data file can be mapped as it is,
+ * without LMDB; free means that nobody can change anything while R is held, so the log is asked
+ * whether it is empty.  A reader that finds work in the log becomes the writer for a moment, if it
+ * may, and starts over.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "storage/files.h"
+#include "storage/handle.h"
+#include "storage/io.h"
+
+#define READER_TIMEOUT_S 30.0 /* recovery is bounded; others hold R for milliseconds */
+#define READER_ROUNDS 100
+
+static double now_s(void)
+{
+    struct timespec t = {0, 0};
+    (void)clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+static navmap_status check_directory(const char *path)
+{
+    struct stat st;
+    if (stat(path, &st) != 0) {
+        if (errno == ENOENT || errno == ENOTDIR)
+            return fail(NAVMAP_ENOINDEX, "%s: no such index", path);
+        return fail_errno(errno, 0, "opening", path);
+    }
+    if (!S_ISDIR(st.st_mode))
+        return fail(NAVMAP_ENOINDEX, "%s: a navmap index is a directory, this is a file", path);
+    return io_check_fs(path);
+}
+
+static navmap_status say_locked(const char *path, const struct lock *lock)
+{
+    if (lock_writer_here(lock->dev, lock->ino))
+        return fail(NAVMAP_ELOCKED, "%s: the index is open for writing by this process", path);
+    uint32_t pid = files_writer_pid(path);
+    if (pid == 0)
+        return fail(NAVMAP_ELOCKED, "%s: the index is open for writing by another process", path);
+    return fail(NAVMAP_ELOCKED, "%s: the index is open for writing by pid %u", path, pid);
+}
+
+/* O1.  R(ex) and W, within the timeout. */
+static navmap_status take_writer(const char *path, struct lock *lock, double timeout_s)
+{
+    double until = now_s() + timeout_s;
+    for (;;) {
+        bool got = false;
+        /* R is held briefly by others, so it is waited for even with no timeout for W. */
+        TRY(lock_opening_exclusive(lock, timeout_s < 0 ? -1.0 : READER_TIMEOUT_S));
+        navmap_status status = lock_writer_try(lock, &got);
+        if (status == NAVMAP_OK && got)
+            return NAVMAP_OK;
+        lock_opening_release(lock);
+        TRY(status);
+        if (timeout_s >= 0 && now_s() >= until)
+            return say_locked(path, lock);
+        const struct timespec pause = {0, 5000000};
+        (void)nanosleep(&pause, NULL);
+    }
+}
+
+/* R(ex) and W are held by `lock`. */
+navmap_status store_open_locked(const char *path, struct lock *lock,
+                                const struct store_options *options, struct store **ret_store)
+{
+    struct store *s = store_new(path, STORE_WRITE, options);
+    if (!s) {
+        lock_close(lock);
+        return fail(NAVMAP_ENOMEM, "opening %s: out of memory", path);
+    }
+    s->lock = *lock;
+    STORE_KILL_POINT(O1);
+    navmap_status status = store_recover(s);
+    if (status == NAVMAP_OK)
+        status = stage_open(&s->stage, s->view);
+    if (status == NAVMAP_OK)
+        s->layout = s->view->layout;
+    if (status != NAVMAP_OK) {
+        if (s->wal && status == NAVMAP_EIO)
+            wal_retire(s->wal); /* the next open begins with a new environment and a new sync */
+        store_destroy(s);
+        return status;
+    }
+    lock_opening_release(&s->lock);
+    *ret_store = s;
+    return NAVMAP_OK;
+}
+
+static navmap_status open_writer(const char *path, const struct store_options *options,
+                                 struct store **ret_store)
+{
+    struct lock lock = {.fd = -1};
+    TRY(check_directory(path));
+    TRY(lock_open(path, false, &lock));
+    navmap_status status = access(path, W_OK) == 0
+                               ? take_writer(path, &lock, options->timeout_s)
+                               : fail_errno(errno, 1, "opening for writing", path);
+    if (status == NAVMAP_OK && lock_removed(&lock))
+        status =
+            fail(NAVMAP_ENOINDEX, "%s: its LOCK file was removed while it was being opened", path);
+    if (status != NAVMAP_OK) {
+        lock_close(&lock);
+        return status;
+    }
+    return store_open_locked(path, &lock, options, ret_store);
+}
+
+/* Reader --------------------------------------------------------------------------------------*/
+
+/* The chunk count of a file that may be growing: one word, read until two reads agree. */
+static navmap_status read_chunks(int fd, const char *path, uint32_t *ret_nchunks)
+{
+    uint64_t a = 0, b = 1;
+    const uint64_t off = LAYOUT_ROOT_OFFSET + offsetof(struct disk_root, extent);
+    while (a != b) {
+        TRY(io_pread(fd, path, &a, sizeof a, off));
+        TRY(io_pread(fd, path, &b, sizeof b, off));
+    }
+    *ret_nchunks = extent_chunks(a);
+    return NAVMAP_OK;
+}
+
+static navmap_status map_reader(struct store *s, uint64_t generation, bool writer_live)
+{
+    struct layout l;
+    int fd = -1, read_only = 0;
+    char *path = NULL;
+    uint32_t nchunks = 0;
+    TRY(files_open_data(s->path, generation, O_RDONLY, &fd, &path, &l, &read_only));
+    s->uuid_low = l.uuid_low;
+    navmap_status status = read_chunks(fd, path, &nchunks);
+    if (status == NAVMAP_OK)
+        status = view_map(fd, path, &l, nchunks, false, &s->view);
+    if (status != NAVMAP_OK)
+        io_close(fd);
+    free(path);
+    TRY(status);
+    return store_check_root(s, s->view, !writer_live);
+}
+
+/* One look under R(sh).  *ret_recover: the log has work and nobody is writing. */
+static navmap_status attach(struct store *s, bool *ret_recover)
+{
+    bool held;
+    struct wal_id id;
+    struct wal_state state;
+    uint64_t generation;
+    TRY(lock_writer_held(&s->lock, &held));
+    if (held) {
+        TRY(files_current(s->path, &generation));
+        return map_reader(s, generation, true);
+    }
+    TRY(wal_peek(s->path, &id, &state));
+    *ret_recover = state.ckpt_lsn != state.last_lsn;
+    return *ret_recover ? NAVMAP_OK : map_reader(s, state.generation, false);
+}
+
+/* Be the writer just long enough to recover. */
+static navmap_status recover_for_reader(const char *path, const struct store_options *options)
+{
+    struct store_options brief = *options;
+    struct store *writer = NULL;
+    brief.timeout_s = 0;
+    navmap_status status = open_writer(path, &brief, &writer);
+    if (status == NAVMAP_ELOCKED)
+        return NAVMAP_OK; /* somebody else recovers, or writes: look again */
+    if (status == NAVMAP_EREADONLY)
+        return fail(
+            NAVMAP_ENEEDSRECOVERY,
+            "%s: the last writer did not close it; its log must be replayed by a process that "
+            "may write there",
+            path);
+    TRY(status);
+    return store_close(writer);
+}
+
+static navmap_status open_reader(const char *path, const struct store_options *options,
+                                 struct store **ret_store)
+{
+    TRY(check_directory(path));
+    struct store *s = store_new(path, STORE_READ, options);
+    if (!s)
+        return fail(NAVMAP_ENOMEM, "opening %s: out of memory", path);
+    navmap_status status = lock_open(path, false, &s->lock);
+    bool attached = false;
+    for (int round = 0; status == NAVMAP_OK && !attached; round++) {
+        bool recover = false;
+        if ((status = lock_opening_shared(&s->lock, READER_TIMEOUT_S)) != NAVMAP_OK)
+            break;
+        status = attach(s, &recover);
+        lock_opening_release(&s->lock);
+        if (status == NAVMAP_OK && recover)
+            status = round < READER_ROUNDS
+                         ? recover_for_reader(path, options)
+                         : fail(NAVMAP_ELOCKED, "%s: other processes keep recovering it", path);
+        else
+            attached = status == NAVMAP_OK;
+    }
+    if (status != NAVMAP_OK) {
+        store_destroy(s);
+        return status;
+    }
+    s->layout = s->view->layout;
+    *ret_store = s;
+    return NAVMAP_OK;
+}
+
+navmap_status store_open(const char *path, enum store_mode mode,
+                         const struct store_options *options, struct store **ret_store)
+{
+    return mode == STORE_WRITE ? open_writer(path, options, ret_store)
+                               : open_reader(path, options, ret_store);
+}

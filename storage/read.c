@@ -1,0 +1,225 @@
+/* read.c -- looking at committed data: views, one label's vector, all labels.
+ *
+ * A label look-up asks LMDB for (slot, generation) and then believes only the slot itself: state,
+ * label and checksum must agree.  LMDB may be a commit ahead of the map, or a killed writer's
+ * read-visible transaction one behind, so a mismatch is looked up afresh, and at last a scan of
+ * state words and tags decides.  A process that may not register with LMDB scans at once.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "storage/handle.h"
+#include "storage/labels.h"
+
+#define LOOKUPS 3
+
+/* Views ---------------------------------------------------------------------------------------*/
+
+static struct view *current_view(struct store *s)
+{
+    (void)pthread_mutex_lock(&s->view_lock);
+    struct view *v = s->view;
+    view_ref(v);
+    (void)pthread_mutex_unlock(&s->view_lock);
+    return v;
+}
+
+navmap_status store_view_begin(struct store *s, struct view **ret_view)
+{
+    store_enter(s);
+    struct view *v = current_view(s);
+    uint32_t nchunks = extent_chunks(view_load64(&view_root(v)->extent, memory_order_acquire));
+    if (nchunks > atomic_load_explicit(&v->nchunks, memory_order_acquire)) {
+        view_unref(v);
+        TRY(store_follow(s, nchunks));
+        v = current_view(s);
+    }
+    *ret_view = v;
+    return NAVMAP_OK;
+}
+
+void store_view_end(struct store *s, struct view *v)
+{
+    (void)s;
+    view_unref(v);
+}
+
+/* Slots in use, as far as they are mapped. */
+static uint32_t slots_in_use(const struct view *v)
+{
+    uint32_t nslots = extent_slots(view_load64(&view_root(v)->extent, memory_order_acquire));
+    return nslots < view_slots(v) ? nslots : view_slots(v);
+}
+
+/* Label look-up -------------------------------------------------------------------------------*/
+
+/* A reader's environment, opened when first needed; NULL = look-ups by scan. */
+static struct wal *lookup_wal(struct store *s)
+{
+    if (s->epoch != fork_epoch())
+        return NULL; /* inherited over fork: LMDB's environment is not ours */
+    if (s->mode == STORE_WRITE)
+        return s->wal;
+    (void)pthread_mutex_lock(&s->wal_lock);
+    if (!s->wal && !s->wal_refused) {
+        s->wal_refused = true;
+        if (lock_opening_shared(&s->lock, 1.0) == NAVMAP_OK) {
+            s->wal_refused = wal_acquire(s->path, false, &s->wal) != NAVMAP_OK;
+            lock_opening_release(&s->lock);
+        }
+    }
+    struct wal *w = s->wal;
+    (void)pthread_mutex_unlock(&s->wal_lock);
+    return w;
+}
+
+/* *ret_known = false: LMDB could not be asked, or speaks of another generation. */
+static navmap_status ask_lmdb(struct store *s, struct wal *w, const struct view *v, uint64_t label,
+                              struct label_entry *ret_entry, bool *ret_known)
+{
+    struct wal_txn t;
+    struct wal_state state;
+    *ret_known = false;
+    if (wal_txn_read(w, &t) != NAVMAP_OK)
+        return NAVMAP_OK;
+    navmap_status status = wal_get_state(&t, &state);
+    if (status == NAVMAP_OK && state.generation == v->layout.generation) {
+        status = labels_get(&t, state.generation, s->uuid_low, label, ret_entry);
+        *ret_known = status == NAVMAP_OK;
+    }
+    wal_txn_abort(&t);
+    return status;
+}
+
+struct seen {
+    uint32_t slot;
+    uint32_t state; /* the word that was read before anything of the payload */
+};
+
+static bool slot_owns(const struct view *v, uint32_t slot, uint64_t label, struct seen *ret_seen)
+{
+    uint32_t g = atomic_load_explicit(view_state(v, slot), memory_order_acquire);
+    if (STATE_STATUS(g) != SLOT_LIVE && STATE_STATUS(g) != SLOT_DELETED)
+        return false;
+    if (view_tag_label(v, slot) != label)
+        return false;
+    *ret_seen = (struct seen){slot, g};
+    return true;
+}
+
+static bool scan(const struct view *v, uint64_t label, struct seen *ret_seen)
+{
+    uint32_t nslots = slots_in_use(v);
+    for (uint32_t slot = 1; slot < nslots; slot++)
+        if (slot_owns(v, slot, label, ret_seen))
+            return true;
+    return false;
+}
+
+/* Where the label is committed; slot 0 = nowhere. */
+static navmap_status find(struct store *s, const struct view *v, uint64_t label,
+                          struct seen *ret_seen)
+{
+    struct wal *w = lookup_wal(s);
+    *ret_seen = (struct seen){0, 0};
+    for (int attempt = 0; w && attempt < LOOKUPS; attempt++) {
+        struct label_entry entry;
+        bool known;
+        TRY(ask_lmdb(s, w, v, label, &entry, &known));
+        if (!known)
+            break;
+        if (entry.slot == 0)
+            return NAVMAP_OK;
+        if (entry.slot < view_slots(v) && slot_owns(v, entry.slot, label, ret_seen) &&
+            STATE_GEN(ret_seen->state) == entry.gen)
+            return NAVMAP_OK;
+    }
+    if (!scan(v, label, ret_seen))
+        *ret_seen = (struct seen){0, 0};
+    return NAVMAP_OK;
+}
+
+/* Copy what a slot holds; *ret_same = false when it was reused meanwhile. */
+static navmap_status copy_vector(const struct view *v, const struct seen *at, uint64_t label,
+                                 float *ret_vector, bool *ret_same)
+{
+    const struct layout *l = &v->layout;
+    const struct disk_tag *tag = view_tag(v, at->slot);
+    uint64_t vsum = layout_vsum(l, label, at->slot, STATE_GEN(at->state), view_tag_up(v, at->slot),
+                                view_code(v, at->slot), view_vec(v, at->slot));
+    uint64_t expected = view_load64(&tag->vsum, memory_order_relaxed);
+    memcpy(ret_vector, view_vec(v, at->slot), 4ull * l->dim);
+    atomic_thread_fence(memory_order_acquire);
+    uint32_t now = atomic_load_explicit(view_state(v, at->slot), memory_order_relaxed);
+    *ret_same = STATE_GEN(now) == STATE_GEN(at->state) && STATE_STATUS(now) != SLOT_FREE;
+    if (*ret_same && vsum != expected)
+        return fail(
+            NAVMAP_ECORRUPT,
+            "%s: payload of slot %u (label %llu) at offset %llu: checksum expected %016llx, "
+            "found %016llx",
+            v->path, at->slot, (unsigned long long)label,
+            (unsigned long long)layout_tag_off(l, at->slot), (unsigned long long)expected,
+            (unsigned long long)vsum);
+    return NAVMAP_OK;
+}
+
+static navmap_status get(struct store *s, const struct view *v, uint64_t label, float *ret_vector)
+{
+    for (int attempt = 0; attempt < LOOKUPS; attempt++) {
+        struct seen at;
+        bool same = false;
+        TRY(find(s, v, label, &at));
+        if (at.slot == 0 || STATE_STATUS(at.state) != SLOT_LIVE)
+            break;
+        TRY(copy_vector(v, &at, label, ret_vector, &same));
+        if (same)
+            return NAVMAP_OK;
+    }
+    return fail(NAVMAP_ENOTFOUND, "Label not found: %llu", (unsigned long long)label);
+}
+
+navmap_status store_get(struct store *s, uint64_t label, float *ret_vector)
+{
+    struct view *v;
+    TRY(store_view_begin(s, &v));
+    navmap_status status = get(s, v, label, ret_vector);
+    store_view_end(s, v);
+    return status;
+}
+
+navmap_status store_contains(struct store *s, uint64_t label, enum slot_status *ret_status)
+{
+    struct view *v;
+    struct seen at;
+    TRY(store_view_begin(s, &v));
+    navmap_status status = find(s, v, label, &at);
+    store_view_end(s, v);
+    TRY(status);
+    *ret_status = at.slot == 0 ? SLOT_FREE : STATE_STATUS(at.state);
+    return NAVMAP_OK;
+}
+
+navmap_status store_labels(struct store *s, bool include_deleted, uint64_t cap,
+                           uint64_t *ret_labels, uint64_t *ret_n)
+{
+    struct view *v;
+    uint64_t n = 0;
+    TRY(store_view_begin(s, &v));
+    uint32_t nslots = slots_in_use(v);
+    for (uint32_t slot = 1; slot < nslots; slot++) {
+        uint32_t g = atomic_load_explicit(view_state(v, slot), memory_order_acquire);
+        if (STATE_STATUS(g) != SLOT_LIVE && !(include_deleted && STATE_STATUS(g) == SLOT_DELETED))
+            continue;
+        uint64_t label = view_tag_label(v, slot);
+        atomic_thread_fence(memory_order_acquire);
+        uint32_t now = atomic_load_explicit(view_state(v, slot), memory_order_relaxed);
+        if (STATE_GEN(now) != STATE_GEN(g) || STATE_STATUS(now) == SLOT_FREE)
+            continue;
+        if (n < cap)
+            ret_labels[n] = label;
+        n++;
+    }
+    store_view_end(s, v);
+    *ret_n = n;
+    return NAVMAP_OK;
+}

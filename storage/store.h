@@ -1,0 +1,224 @@
+/* store.h -- the contract between storage and engine: slots, rows, payloads, labels, commits.
+ *
+ * Storage knows bytes and promises; it never says distance or neighbour.  The engine knows graphs
+ * and never says fsync, page or LMDB.  The engine includes this header (and through it view.h
+ * and stage.h, of which it uses the view_ and edit_ accessors only).
+ *
+ * The protocol, its proof and its invariants I1..I6 and V1..V7 are in FORMAT.md and
+ * CONCURRENCY.md.  In short: the writer stages, commits all changed cells in one LMDB transaction,
+ * applies them to the shared map, and checkpoints later.  Readers never write anything.
+ */
+#ifndef NAVMAP_STORAGE_STORE_H
+#define NAVMAP_STORAGE_STORE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "storage/stage.h"
+#include "storage/status.h"
+#include "storage/view.h"
+
+struct store;
+
+enum store_mode { STORE_READ, STORE_WRITE };
+enum store_durability {
+    STORE_FULL,  /* store_settle() commits: durable and visible when it returns */
+    STORE_MANUAL /* commits at store_flush(), close, or when the stage is full */
+};
+
+struct store_options {
+    enum store_durability durability;
+    double timeout_s;    /* how long to wait for the writer lock; 0 = not at all, < 0 = for ever */
+    uint64_t ckpt_bytes; /* log bytes that trigger a checkpoint; 0 = clamp(data/4, 1, 128 MiB) */
+};
+
+/* Create a directory index at `path` (which must not exist) and hold it as the writer. */
+navmap_status store_create(const char *path, const struct layout_params *params,
+                           uint64_t max_elements, const struct store_options *options,
+                           struct store **ret_store) NAVMAP_MUST_USE;
+/* Open.  A writer recovers first; a reader recovers if the log is not empty, nobody writes and it
+ * has permission, else NAVMAP_ENEEDSRECOVERY. */
+navmap_status store_open(const char *path, enum store_mode mode,
+                         const struct store_options *options,
+                         struct store **ret_store) NAVMAP_MUST_USE;
+/* Commit what is staged (writer), checkpoint, release everything.  The handle is gone whatever is
+ * returned; a failure means that staged, unacknowledged changes may be lost.  NULL allowed. */
+navmap_status store_close(struct store *s);
+
+const struct layout *store_layout(const struct store *s);
+bool store_is_writer(const struct store *s);
+const char *store_path(const struct store *s);
+/* NAVMAP_EFORKED for a writer handle used in a forked child; NAVMAP_OK else.  No system call. */
+navmap_status store_check_process(const struct store *s) NAVMAP_MUST_USE;
+
+/* Reading -------------------------------------------------------------------------------------
+ *
+ * q1  store_view_begin() takes a reference to the current view and follows growth.  Between it and
+ *     store_view_end() the view cannot move or vanish.  No system call unless the file grew.
+ * q2  e0 = load-acquire view_live(v)->apply_end; entry = load-acquire view_root(v)->entry.
+ *     Every id read from the file is used only if 0 < id < view_slots(v) (taken once per query).
+ * q3  Copy a row's ids by relaxed loads, then fence(acquire).
+ * q4  A slot may enter the result set only if g = load-acquire state has status LIVE; keep g.
+ * q5  Re-rank: label and vector -> distance; fence(acquire); reload the state word: if its
+ *     generation differs from g's, or it is FREE, drop the slot.  Compare with the KEPT word.
+ * q6  fence(acquire); if view_live(v)->apply_begin != e0 remove duplicate labels (keep the smaller
+ *     distance); if drops left fewer than k, run again (at most 3 times).
+ */
+navmap_status store_view_begin(struct store *s, struct view **ret_view) NAVMAP_MUST_USE;
+void store_view_end(struct store *s, struct view *view);
+
+/* The committed vector of a live label: `dim` floats, vsum checked, generation checked.
+ * NAVMAP_ENOTFOUND for unknown and for deleted labels. */
+navmap_status store_get(struct store *s, uint64_t label, float *ret_vector) NAVMAP_MUST_USE;
+/* Is the label committed?  *ret_status is SLOT_LIVE or SLOT_DELETED, SLOT_FREE when absent. */
+navmap_status store_contains(struct store *s, uint64_t label,
+                             enum slot_status *ret_status) NAVMAP_MUST_USE;
+/* Committed labels in slot order, at most `cap` of them; *ret_n is how many there are. */
+navmap_status store_labels(struct store *s, bool include_deleted, uint64_t cap,
+                           uint64_t *ret_labels, uint64_t *ret_n) NAVMAP_MUST_USE;
+
+/* Writing ------------------------------------------------------------------------------------
+ *
+ * One thread stages at a time: store_write_begin() ... store_write_end() is the write lock.
+ * Items are whole: everything that can fail happens in store_item_begin(); from the first
+ * store_row_edit() to store_item_end() nothing can.  After store_write_end() a mutating call
+ * ends with store_settle(), which makes it durable in mode full (threads that wait together are
+ * committed together).
+ */
+/* `batch_items`: how many items the call will add in all (chooses logged or direct payloads).
+ * NAVMAP_EREADONLY, NAVMAP_EPOISONED, NAVMAP_EFORKED. */
+navmap_status store_write_begin(struct store *s, uint64_t batch_items) NAVMAP_MUST_USE;
+void store_write_end(struct store *s);
+const struct stage *store_edit(const struct store *s); /* for the edit_ accessors */
+
+struct store_found {
+    uint32_t slot;  /* 0 = unknown label */
+    uint32_t state; /* word */
+};
+/* What a label means now, staged changes included. */
+navmap_status store_find(struct store *s, uint64_t label,
+                         struct store_found *ret_found) NAVMAP_MUST_USE;
+/* Largest label present (staged included); *ret_any = false when there is none. */
+navmap_status store_label_max(struct store *s, bool *ret_any, uint64_t *ret_label) NAVMAP_MUST_USE;
+
+struct store_item {
+    uint64_t label;
+    uint32_t slot, gen;
+    uint32_t up;       /* tag.up: first upper cell and level */
+    uint32_t level;    /* may be lower than wanted (cell pool), or a reused slot's own */
+    uint32_t old_slot; /* the label's former slot, DEAD after store_item_end; 0 = new label */
+    uint32_t old_state;
+    bool direct;
+    bool fresh; /* slot was never published */
+};
+/* Start adding `label` (new, or an update of a live or deleted one) at `want_level`.  Resolves the
+ * label, checks max_elements (NAVMAP_EFULL, hnswlib's sentence first), takes a FREE slot or the
+ * next one, grows the file, makes room in the stage (committing it if full: NAVMAP_ENOSPC,
+ * NAVMAP_EPOISONED...).  On failure nothing is staged. */
+navmap_status store_item_begin(struct store *s, uint64_t label, uint32_t want_level,
+                               struct store_item *ret_item) NAVMAP_MUST_USE;
+/* Write tag, code row (NULL when code_scheme is 0) and vector (dim floats).  Afterwards
+ * edit_vec(slot) and edit_tag(slot) answer for it, and its rows are empty.  Before the first
+ * store_row_edit().  Cannot fail. */
+void store_item_payload(struct store *s, struct store_item *item, const void *code,
+                        const float *vector);
+/* A staged, writable copy of a row: level 0 has M0 ids, upper levels M.  0 = no id; ids are packed
+ * first.  At most M0 + level*M rows other than the item's own per item.  Cannot fail.
+ * `level` must be <= the slot's own level. */
+uint32_t *store_row_edit(struct store *s, uint32_t slot, uint32_t level);
+/* Publish: STATE LIVE, label -> slot, the old slot DEAD, counters.  Cannot fail. */
+void store_item_end(struct store *s, struct store_item *item);
+/* Give the slot back; only before the first store_row_edit() of the item. */
+void store_item_abandon(struct store *s, struct store_item *item);
+
+/* The entry point as staged: level<<32 | slot; 0 = empty graph. */
+uint64_t store_entry(const struct store *s);
+void store_entry_set(struct store *s, uint32_t slot, uint32_t level);
+/* Publications so far, staged included: feeds the level draw, so no generator state is stored. */
+uint64_t store_inserted(const struct store *s);
+
+/* LIVE <-> DELETED.  NAVMAP_ENOTFOUND, NAVMAP_EDELETED, NAVMAP_ENOTDELETED. */
+navmap_status store_mark(struct store *s, uint64_t label, bool deleted) NAVMAP_MUST_USE;
+
+/* Durable and visible?  Mode full: commits everything staged up to now (or joins the commit of
+ * another thread) and checkpoints when the log is long.  Mode manual: returns at once.
+ * Write lock not held. */
+navmap_status store_settle(struct store *s) NAVMAP_MUST_USE;
+/* Commit, then checkpoint, in any mode. */
+navmap_status store_flush(struct store *s) NAVMAP_MUST_USE;
+
+/* Sweep: DEAD -> FREE(gen+1), when no row and no entry names the slot any more ---------------
+ *
+ * store_sweep_begin() fixes D, the slots DEAD at this commit boundary (commits the stage first).
+ * The engine then walks slots [store_sweep_cursor, nslots) in portions, rewrites by
+ * store_row_edit() every row that names a member, moves the entry off D, and advances the cursor.
+ * When the cursor has passed the last slot, store_sweep_end() frees D in the next commit.
+ * Write lock held in all of them.  A crash loses only the cursor. */
+navmap_status store_sweep_begin(struct store *s, uint64_t *ret_dead) NAVMAP_MUST_USE;
+bool store_sweep_running(const struct store *s);
+bool store_sweep_member(const struct store *s, uint32_t slot);
+uint32_t store_sweep_cursor(const struct store *s);
+void store_sweep_advance(struct store *s, uint32_t next_slot);
+/* Room for editing the rows of one slot at all its levels; commits when the stage is full. */
+navmap_status store_sweep_room(struct store *s, uint32_t rows) NAVMAP_MUST_USE;
+navmap_status store_sweep_end(struct store *s) NAVMAP_MUST_USE;
+
+/* Facts ---------------------------------------------------------------------------------------*/
+struct store_stats {
+    uint64_t generation, last_lsn, ckpt_lsn, applied_lsn; /* lsns: 0 on a reader beside a writer */
+    uint64_t n_live, n_deleted, n_dead, n_free, nslots, nchunks, nuppers;
+    uint64_t max_elements, inserted;
+    uint32_t entry_slot, entry_level;
+    uint64_t pending;    /* staged items (writer) */
+    uint64_t wal_bytes;  /* log not yet checkpointed */
+    uint64_t ckpt_bytes; /* the trigger */
+    uint64_t data_file_bytes, data_allocated_bytes, lmdb_allocated_bytes;
+    uint64_t state_bytes, row_bytes, upper_bytes, tag_bytes, code_bytes, vec_bytes; /* mapped */
+    bool writer_held;    /* somebody holds W */
+    uint32_t writer_pid; /* 0 = unknown */
+    bool poisoned;
+};
+navmap_status store_stats_read(struct store *s, struct store_stats *ret_stats) NAVMAP_MUST_USE;
+
+/* One finding of verify.  `section` is e.g. "header", "root", "state", "row", "upper", "payload",
+ * "labels", "log", "counters"; slot 0 and offset UINT64_MAX mean "not of one slot / one offset". */
+struct store_finding {
+    bool warning;
+    const char *section;
+    uint32_t slot;
+    uint64_t offset;
+    const char *message;
+};
+typedef void store_report(void *ctx, const struct store_finding *finding);
+struct store_verify_counts {
+    uint64_t slots, rows, uppers, payloads, labels, log_records; /* looked at */
+    uint64_t damaged, warnings;
+};
+/* Check an index from outside, beside a live writer if there is one.  quick: what open checks.
+ * Nothing is recovered or written; if a crash left a log, the state that its replay will make is
+ * checked.  NAVMAP_OK when the check ran (look at counts->damaged), else why it could not. */
+navmap_status store_verify(const char *path, bool quick, store_report *report, void *ctx,
+                           struct store_verify_counts *ret_counts) NAVMAP_MUST_USE;
+/* The same; at the end of a full check that got so far, `look` sees the mapping that was checked:
+ * every slot, row and upper cell in its bounds is sound or was reported.  Beside a writer it
+ * changes meanwhile; `look` is called again when the ground changed under it. */
+typedef void store_look(void *ctx, const struct view *view);
+navmap_status store_verify_look(const char *path, bool quick, store_report *report,
+                                store_look *look, void *ctx,
+                                struct store_verify_counts *ret_counts) NAVMAP_MUST_USE;
+/* The facts of an index from outside, as store_verify sees it: nothing is opened for good,
+ * recovered or written.  NAVMAP_ECORRUPT when what every open checks does not hold. */
+navmap_status store_inspect(const char *path, struct layout *ret_layout,
+                            struct store_stats *ret_stats) NAVMAP_MUST_USE;
+
+/* Tests and torture ---------------------------------------------------------------------------*/
+/* Called with the write lock held, just before C3, with the lsn about to be committed. */
+typedef void store_commit_observer(void *ctx, struct store *s, uint64_t lsn);
+void store_observe_commits(struct store *s, store_commit_observer *observer, void *ctx);
+/* xxh3 over all published cells (and so the label map).  `staged`: as it will be after the commit
+ * that is about to happen (observer), else as it is in the view. */
+uint64_t store_state_hash(struct store *s, bool staged);
+uint64_t store_last_lsn(const struct store *s);
+
+#endif

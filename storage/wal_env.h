@@ -1,0 +1,32 @@
+/* wal_env.h -- struct wal, for wal.c (its life) and wal_txn.c (its transactions) only. */
+#ifndef NAVMAP_STORAGE_WAL_ENV_H
+#define NAVMAP_STORAGE_WAL_ENV_H
+
+#include <lmdb.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#define WAL_READ_POOL 8u
+
+struct wal {
+    struct wal *next; /* registry */
+    uint64_t dev, ino;
+    uint64_t epoch; /* fork_epoch() at open: an inherited environment is abandoned, not closed */
+    uint32_t refs;
+    char *path;
+    MDB_env *env;
+    MDB_dbi meta, log, labels[2];
+    uint32_t frame_bytes;
+    bool read_only;
+    bool retired; /* a sync failed: reopen before the next writer */
+    _Atomic bool broken;
+    pthread_mutex_t env_lock; /* A2 */
+    pthread_rwlock_t gate;    /* shared: a transaction is open; exclusive: remapping */
+    pthread_mutex_t pool_lock;
+    MDB_txn *pool[WAL_READ_POOL];
+    uint32_t n_pool;
+};
+
+#endif

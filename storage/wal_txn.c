@@ -1,0 +1,138 @@
+/* wal_txn.c -- transactions on the LMDB environment, read ones from a pool; see wal.h for A2..A6.
+ *
+ * Each holds the gate shared from begin to end: LMDB remaps only when none is open.
+ */
+#include "storage/wal.h"
+
+#include "storage/fail.h"
+#include "storage/wal_env.h"
+#include "storage/wal_guard.h"
+
+/* Follow another process that enlarged the map: no transaction may be open here. */
+static navmap_status set_mapsize(struct wal *w, size_t bytes)
+{
+    (void)pthread_rwlock_wrlock(&w->gate);
+    int rc = mdb_env_set_mapsize(w->env, bytes);
+    (void)pthread_rwlock_unlock(&w->gate);
+    return wal_fail(w, NULL, rc, "enlarging the map of");
+}
+
+navmap_status wal_enlarge(struct wal *w)
+{
+    MDB_envinfo info;
+    TRY(wal_fail(w, NULL, mdb_env_info(w->env, &info), "mdb_env_info"));
+    return WAL_GUARDED(w, set_mapsize(w, info.me_mapsize * 2));
+}
+
+static navmap_status txn_write(struct wal *w, struct wal_txn *ret_txn)
+{
+    for (int attempt = 0;; attempt++) {
+        MDB_txn *txn = NULL;
+        (void)pthread_rwlock_rdlock(&w->gate);
+        int rc = mdb_txn_begin(w->env, NULL, 0, &txn);
+        if (rc == 0) {
+            *ret_txn = (struct wal_txn){.wal = w, .txn = txn, .write = true};
+            return NAVMAP_OK;
+        }
+        (void)pthread_rwlock_unlock(&w->gate);
+        if (rc != MDB_MAP_RESIZED || attempt == 3)
+            return wal_fail(w, NULL, rc, "mdb_txn_begin");
+        TRY(set_mapsize(w, 0));
+    }
+}
+
+navmap_status wal_txn_write(struct wal *w, struct wal_txn *ret_txn)
+{
+    if (atomic_load(&w->broken))
+        return wal_broken(w);
+    return WAL_GUARDED(w, txn_write(w, ret_txn));
+}
+
+/* A transaction from the pool, or a new one.  gate held shared. */
+static int pool_take(struct wal *w, MDB_txn **ret_txn)
+{
+    MDB_txn *txn = NULL;
+    (void)pthread_mutex_lock(&w->pool_lock);
+    if (w->n_pool > 0)
+        txn = w->pool[--w->n_pool];
+    (void)pthread_mutex_unlock(&w->pool_lock);
+    if (!txn)
+        return mdb_txn_begin(w->env, NULL, MDB_RDONLY, ret_txn);
+    int rc = mdb_txn_renew(txn);
+    if (rc != 0)
+        mdb_txn_abort(txn);
+    else
+        *ret_txn = txn;
+    return rc;
+}
+
+static void pool_give(struct wal *w, MDB_txn *txn)
+{
+    mdb_txn_reset(txn);
+    (void)pthread_mutex_lock(&w->pool_lock);
+    if (w->n_pool < WAL_READ_POOL) {
+        w->pool[w->n_pool++] = txn;
+        txn = NULL;
+    }
+    (void)pthread_mutex_unlock(&w->pool_lock);
+    if (txn)
+        mdb_txn_abort(txn);
+}
+
+static navmap_status txn_read(struct wal *w, struct wal_txn *ret_txn)
+{
+    for (int attempt = 0;; attempt++) {
+        MDB_txn *txn = NULL;
+        (void)pthread_rwlock_rdlock(&w->gate);
+        if (!w->env) {
+            (void)pthread_rwlock_unlock(&w->gate);
+            return fail(NAVMAP_EIO, "%s: the environment could not be reopened", w->path);
+        }
+        int rc = pool_take(w, &txn);
+        if (rc == 0) {
+            *ret_txn = (struct wal_txn){.wal = w, .txn = txn};
+            return NAVMAP_OK;
+        }
+        (void)pthread_rwlock_unlock(&w->gate);
+        if (rc != MDB_MAP_RESIZED || attempt == 3)
+            return wal_fail(w, NULL, rc, "mdb_txn_begin");
+        TRY(set_mapsize(w, 0));
+    }
+}
+
+navmap_status wal_txn_read(struct wal *w, struct wal_txn *ret_txn)
+{
+    if (atomic_load(&w->broken))
+        return wal_broken(w);
+    return WAL_GUARDED(w, txn_read(w, ret_txn));
+}
+
+navmap_status wal_txn_commit(struct wal_txn *t)
+{
+    struct wal *w = t->wal;
+    MDB_txn *txn = t->txn;
+    t->txn = NULL;
+    navmap_status status = WAL_GUARDED(w, wal_fail(w, t, mdb_txn_commit(txn), "committing to"));
+    (void)pthread_rwlock_unlock(&w->gate);
+    return status;
+}
+
+static navmap_status txn_end(struct wal_txn *t, MDB_txn *txn)
+{
+    if (t->write)
+        mdb_txn_abort(txn);
+    else
+        pool_give(t->wal, txn);
+    return NAVMAP_OK;
+}
+
+void wal_txn_abort(struct wal_txn *t)
+{
+    if (!t->txn)
+        return;
+    MDB_txn *txn = t->txn;
+    t->txn = NULL;
+    if (!atomic_load(&t->wal->broken))
+        (void)WAL_GUARDED(t->wal, txn_end(t, txn));
+    (void)pthread_rwlock_unlock(&t->wal->gate);
+}
