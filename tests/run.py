@@ -20,6 +20,8 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # cmocka's closing lines; some versions write them to standard output, others to standard error.
 CMOCKA = re.compile(r"^\[ +(PASSED|FAILED|SKIPPED) +\] (\d+) test\(s\)", re.MULTILINE)
+# The sanitizers' own reports from the Python tests: build/REPORTS.PID.
+REPORTS = "sanitizer-report"
 # What programs of ours print that count cases without cmocka.
 PLAIN = re.compile(r"^(\d+) passed, (\d+) failed(?:, (\d+) skipped)?$", re.MULTILINE)
 
@@ -106,8 +108,10 @@ def python_environment(build, stage):
             if runtime is None:
                 return None
             env["LD_PRELOAD"] = runtime
-            options = f"{name.upper()}_OPTIONS"
-            env[options] = f"{env.get(options, '')}:detect_leaks=0".lstrip(":")
+            # pytest holds standard error back, and a report would die with the process.
+            for options in (f"{name.upper()}_OPTIONS", "UBSAN_OPTIONS"):
+                more = f"detect_leaks=0:allocator_may_return_null=1:log_path={build / REPORTS}"
+                env[options] = f"{env.get(options, '')}:{more}".lstrip(":")
     return env
 
 
@@ -131,7 +135,8 @@ def run_python(build, stage):
         count.skipped += 1
         return count
     report = build / "pytest.xml"
-    report.unlink(missing_ok=True)
+    for old in (report, *build.glob(f"{REPORTS}.*")):
+        old.unlink(missing_ok=True)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
     command += [f"--junitxml={report}", "tests/python"]
     status = subprocess.run(command, cwd=ROOT, env=env).returncode
@@ -142,6 +147,11 @@ def run_python(build, stage):
             count.failed += bad
             count.skipped += number["skipped"]
             count.passed += number["tests"] - bad - number["skipped"]
+    for found in sorted(build.glob(f"{REPORTS}.*")):
+        said = found.read_text(errors="replace")
+        if "SUMMARY: " in said or "runtime error: " in said:  # not a mere warning
+            print(f"\n{found}:\n" + "\n".join(said.splitlines()[:80]))
+            count.failed += 1
     if status != 0 and count.failed == 0:  # crashed, interrupted, or collected nothing
         print(f"run.py: pytest ended with status {status}", file=sys.stderr)
         count.failed += 1

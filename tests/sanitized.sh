@@ -29,8 +29,9 @@ done
     -Dtests=enabled -Dpython=enabled -Ddefault_library=static \
     -Db_sanitize="$sanitizers" -Db_lundef=false -Doptimization=1
 ninja -C "$build" --quiet
+build=$(cd "$build" && pwd)
 rm -rf "$build/stage"
-DESTDIR=$PWD/$build/stage meson install -C "$build" --no-rebuild --quiet --tags python-runtime,cli
+DESTDIR=$build/stage meson install -C "$build" --no-rebuild --quiet --tags python-runtime,cli
 
 export NAVMAP_SHORT=1
 # A suppression file would hide real findings: there is none.

@@ -17,6 +17,7 @@ from pathlib import Path
 ROOMS = ("storage", "engine", "bindings", "tools", "tests")
 LIBRARY = ("storage/", "engine/")
 PUBLIC = ("engine/navmap.h", "storage/status.h")
+BOUNDARY = "storage/store.h"  # a contract that several rooms of storage fulfil together
 
 # Storage headers that the engine may see; everything else of storage is storage's own.
 SEEN_BY_ENGINE = {f"storage/{name}.h" for name in ("store", "view", "stage", "layout", "status", "fail")}
@@ -42,7 +43,7 @@ ONE_DOOR = (
 # The room that keeps a word to itself: the other side of the boundary may not use it in code.
 WORDS = (
     ("storage/", r"(?i)\w*(distance|neighbou?r)\w*", "a word of the engine"),
-    ("engine/", r"(?i)\b\w*(fsync|lmdb|msync)\w*", "a word of storage"),
+    ("engine/", r"(?i)\b(?!lmdb_allocated_bytes\b)\w*(fsync|lmdb|msync)\w*", "a word of storage"),
 )
 
 # A library never prints, exits or aborts; a broken invariant is a status, not an assertion.
@@ -147,6 +148,8 @@ def check_includes(tree):
 
 def room_of(path):
     """x.c and x.h are one room, and so is x_more.c: the name before the first underscore."""
+    if path == BOUNDARY:
+        return path
     folder, _, name = path.rpartition("/")
     return f"{folder}/{name.rsplit('.', 1)[0].split('_')[0]}"
 
@@ -276,6 +279,8 @@ SOUND = {
     "storage/status.h": "int s;\n",
     "storage/io.h": '#include "storage/status.h"\nint i;\n',
     "storage/io.c": '#include "storage/io.h"\nint f(void) { return open("x", 0); }\n',
+    "storage/lock.h": "int l;\n",
+    "storage/lock.c": '#include "storage/lock.h"\n#include "storage/io.h"\nint m;\n',
     "storage/stage.h": '#include "storage/io.h"\nint st;\n',
     "storage/store.h": '#include "storage/stage.h"\nint so;\n',
     "storage/wal.c": '#include <lmdb.h>\nint w(void) { return mdb_version(0, 0, 0) != 0; }\n',
@@ -295,7 +300,7 @@ BROKEN = (
     ("engine/index.c", '#include "storage/io.h"\n', "storage's own"),
     ("tools/navmap.c", '#include "storage/store.h"\n', "see engine/navmap.h only"),
     ("engine/graph.h", '#include "graph.h"\n', "no path from the root"),
-    ("storage/stage.h", '#include "storage/store.h"\n', "circle of includes"),
+    ("storage/io.h", '#include "storage/lock.h"\n', "circle of includes"),
     ("storage/store.h", "int v(void) { return mdb_version(0, 0, 0) != 0; }\n", "LMDB"),
     ("storage/store.h", "#include <lmdb.h>\n", "LMDB"),
     ("engine/index.c", "int h(void) { return XXH3_64bits(0, 0) != 0; }\n", "xxHash"),

@@ -1,0 +1,59 @@
+# The extension in C: exact arguments, no conversion.  Arrays are C-contiguous and aligned.
+from collections.abc import Callable
+from typing import final
+
+import numpy as np
+import numpy.typing as npt
+
+version: str
+
+@final
+class Handle:
+    @property
+    def closed(self) -> bool: ...
+    def add(
+        self,
+        vectors: npt.NDArray[np.float32],
+        labels: npt.NDArray[np.uint64] | None,
+        progress: Callable[[int, int], object] | None,
+        /,
+    ) -> int: ...
+    def search(
+        self,
+        exact: bool,
+        queries: npt.NDArray[np.float32],
+        ef: int,
+        allow_fewer: bool,
+        labels: npt.NDArray[np.uint64],
+        distances: npt.NDArray[np.float32],
+        /,
+    ) -> tuple[int, int] | None: ...
+    def delete(self, label: int, /) -> None: ...
+    def undelete(self, label: int, /) -> None: ...
+    def contains(self, label: int, /) -> bool: ...
+    def get(
+        self, labels: npt.NDArray[np.uint64], vectors: npt.NDArray[np.float32], /
+    ) -> None: ...
+    def labels(self, include_deleted: bool, labels: npt.NDArray[np.uint64], /) -> int: ...
+    def flush(self) -> None: ...
+    def stats(self) -> dict[str, int]: ...
+    def close(self) -> None: ...
+
+def create(
+    path: bytes,
+    space: int,
+    dim: int,
+    M: int,
+    ef_construction: int,
+    random_seed: int,
+    max_elements: int,
+    allow_replace_deleted: int,
+    durability: int,
+    /,
+) -> Handle: ...
+def open(
+    path: bytes, mode: int, durability: int, timeout: float, checkpoint_bytes: int, /
+) -> Handle: ...
+def verify(
+    path: bytes, quick: bool, /
+) -> tuple[dict[str, int], list[tuple[bool, str, int, int, str]]]: ...

@@ -1,0 +1,146 @@
+"""From what people pass to what the extension takes: arrays, numbers, paths.
+
+The rules are hnswlib's, so that code written for it goes on working; where hnswlib reads out of
+bounds or rounds in silence, this raises instead.
+"""
+
+import operator
+import os
+from typing import Any, SupportsIndex, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from navmap.errors import InvalidInputError
+
+Floats: TypeAlias = npt.NDArray[np.float32]
+Labels: TypeAlias = npt.NDArray[np.uint64]
+StrPath: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes]
+
+U32_MAX = 2**32 - 1
+U64_MAX = 2**64 - 1
+SPACES = ("l2", "ip", "cosine")  # in the order of enum navmap_space
+DURABILITIES = ("full", "manual")  # in the order of enum navmap_durability
+
+
+def size(value: SupportsIndex, name: str, most: int = U64_MAX) -> int:
+    """A count or label: an integer from 0 to `most`.  Anything else is a TypeError, as upstream."""
+    if isinstance(value, np.ndarray) and value.size == 1:
+        value = value.item()
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an integer, not {type(value).__name__}") from None
+    if not 0 <= number <= most:
+        raise TypeError(f"{name} must be an integer from 0 to {most}, not {number}")
+    return number
+
+
+def parameter(value: SupportsIndex, name: str, least: int, most: int = U32_MAX) -> int:
+    """A parameter of `create`: out of range is a matter of value, not of type."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an integer, not {type(value).__name__}") from None
+    if not least <= number <= most:
+        raise InvalidInputError(f"{name} must be from {least} to {most}, not {number}")
+    return number
+
+
+def space_number(space: str | bytes) -> int:
+    name = space.decode("utf-8", "replace") if isinstance(space, bytes) else space
+    if not isinstance(name, str):
+        raise TypeError(f"space must be a string, not {type(space).__name__}")
+    if name not in SPACES:
+        raise InvalidInputError(f"Space name must be one of l2, ip, or cosine. Not {name!r}.")
+    return SPACES.index(name)
+
+
+def durability_number(durability: str) -> int:
+    if durability not in DURABILITIES:
+        raise InvalidInputError(f'durability must be "full" or "manual", not {durability!r}')
+    return DURABILITIES.index(durability)
+
+
+def full_path(path: StrPath) -> str:
+    """The path from the root, so that a later chdir() changes nothing.  Symbolic links stay."""
+    name = os.fsdecode(path)
+    if not name:
+        raise InvalidInputError("path is empty")
+    return os.path.join(os.getcwd(), name)
+
+
+def vectors(data: npt.ArrayLike, dim: int) -> Floats:
+    """`data` as rows x dim, float32, C order; not copied when it is that already."""
+    with np.errstate(over="ignore"):  # what overflows becomes an infinity and is refused as one
+        array = np.asarray(data, dtype=np.float32, order="C")
+    if array.ndim not in (1, 2):
+        raise InvalidInputError(
+            f"Input vector data wrong shape. Number of dimensions {array.ndim}. "
+            "Data must be a 1D or 2D array."
+        )
+    if array.ndim == 1:
+        array = array.reshape(1, -1)
+    if array.shape[1] != dim:
+        raise InvalidInputError(
+            f"Wrong dimensionality of the vectors: expected {dim}, found {array.shape[1]}"
+        )
+    return array if array.flags.aligned else array.copy()
+
+
+def queries(data: npt.ArrayLike, dim: int) -> Floats:
+    """As `vectors`, and finite: a batch is refused before its first row is searched."""
+    array = vectors(data, dim)
+    finite = np.isfinite(array)
+    if not finite.all():
+        row, column = np.argwhere(~finite)[0]
+        value = array[row, column]
+        raise InvalidInputError(f"query row {row}, column {column} is {value}, not a finite number")
+    return array
+
+
+def _whole(value: Any) -> int:
+    """One id of an array of Python objects: exact, or an exception."""
+    if isinstance(value, float | np.floating) and not float(value).is_integer():
+        raise InvalidInputError(f"ids must be whole numbers, not {value}")
+    number = int(value)
+    if not -(2**63) <= number <= U64_MAX:
+        raise OverflowError(f"id {number} does not fit 64 bits")
+    return number & U64_MAX
+
+
+def labels(ids: npt.ArrayLike) -> Labels:
+    """`ids` as uint64 in their own shape.  Negative integers wrap, as in hnswlib: -1 is 2**64-1."""
+    array = np.asarray(ids)
+    if array.dtype.kind == "f" and not isinstance(ids, np.ndarray):
+        # A list that mixes numbers below and above 2**63 would be rounded to float64.
+        array = np.asarray(ids, dtype=object)
+    kind = array.dtype.kind
+    if kind == "f":
+        wrong = ~((array >= -(2.0**63)) & (array < 2.0**64) & (np.trunc(array) == array))
+        if wrong.any():
+            raise InvalidInputError(f"ids must be whole numbers of 64 bits, not {array[wrong][0]}")
+        negative = array < 0
+        exact = np.where(negative, 0, array).astype(np.uint64)
+        exact[negative] = array[negative].astype(np.int64).astype(np.uint64)
+        return exact
+    if kind == "O":
+        numbers = [_whole(value) for value in array.reshape(-1)]
+        return np.array(numbers, dtype=np.uint64).reshape(array.shape)
+    if kind not in "iubUS":
+        raise TypeError(f"ids must be integers, not {array.dtype}")
+    result = np.asarray(array, dtype=np.uint64, order="C")
+    return result if result.flags.aligned else result.copy()
+
+
+def row_labels(ids: npt.ArrayLike, rows: int) -> Labels:
+    """The ids for `rows` vectors: one each, or a single number for a single vector."""
+    array = labels(ids)
+    if array.ndim == 0 and rows == 1:
+        return array.reshape(1)
+    if array.ndim != 1 or array.shape[0] != rows:
+        shape = array.shape[0] if array.ndim == 1 else array.shape
+        raise InvalidInputError(
+            f"The input label shape {shape} does not match the input data vector shape {rows}"
+        )
+    return array

@@ -1,0 +1,28 @@
+/* handle.h -- the one type of the extension: an open index that may be closed under its users.
+ *
+ * H1  A call into the engine runs between handle_enter() and handle_leave(), which are made with
+ *     the GIL held, and releases the GIL in between.
+ * H2  close() forbids new calls; the engine's handle is released when nobody is inside, by
+ *     whoever leaves last.  Nobody waits, so nothing can deadlock with the GIL.
+ * H3  A handle that was inherited through fork() is never released by the child: that would
+ *     flush, and unlock, what belongs to the parent.
+ */
+#ifndef NAVMAP_BINDINGS_HANDLE_H
+#define NAVMAP_BINDINGS_HANDLE_H
+
+#include <Python.h>
+
+#include "bindings/python/src/raise.h"
+#include "engine/navmap.h"
+
+struct core_state {
+    PyTypeObject *handle_type;
+    struct raise_table errors;
+};
+
+/* Make the type; the module owns it. */
+PyTypeObject *handle_type_make(PyObject *module);
+/* Wrap an open index.  Takes it over: on failure it is closed, NULL returned, exception set. */
+PyObject *handle_wrap(struct core_state *state, navmap_index *index);
+
+#endif

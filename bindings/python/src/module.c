@@ -1,0 +1,196 @@
+/* module.c -- navmap._core: what there is before and beside an open index.
+ *
+ * Built once for all CPythons from 3.11 on: limited API, types from specs, no global state.
+ */
+#include <Python.h>
+
+#include <math.h>
+#include <time.h>
+
+#include "bindings/python/src/buffers.h"
+#include "bindings/python/src/handle.h"
+#include "bindings/python/src/raise.h"
+#include "engine/navmap.h"
+
+#define WAIT_SLICE 0.1      /* seconds between looks for a signal while waiting for the lock */
+#define FINDINGS_MAX 10000u /* that verify hands to Python; the counts are of all */
+
+static struct core_state *state_of_module(PyObject *module)
+{
+    return PyModule_GetState(module);
+}
+
+/* create(path, space, dim, M, ef_construction, random_seed, max_elements, allow_replace_deleted,
+ *        durability) -> Handle */
+static PyObject *core_create(PyObject *module, PyObject *args)
+{
+    struct core_state *state = state_of_module(module);
+    const char *path;
+    struct navmap_options options = {.struct_size = sizeof options};
+    navmap_index *index = NULL;
+
+    if (!PyArg_ParseTuple(args, "yO&O&O&O&O&O&O&O&:create", &path, number_u32, &options.space,
+                          number_u32, &options.dim, number_u32, &options.M, number_u32,
+                          &options.ef_construction, number_u64, &options.random_seed, number_u64,
+                          &options.max_elements, number_u32, &options.allow_replace_deleted,
+                          number_u32, &options.durability))
+        return NULL;
+    PyThreadState *thread = PyEval_SaveThread();
+    navmap_status status = navmap_create(path, &options, &index);
+    PyEval_RestoreThread(thread);
+    return status == NAVMAP_OK ? handle_wrap(state, index) : raise_status(&state->errors, status);
+}
+
+static double seconds_now(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+/* open(path, mode, durability, timeout, checkpoint_bytes) -> Handle
+ *
+ * The wait for the writer lock is cut into slices, so that Ctrl-C ends it.  timeout < 0: for ever. */
+static PyObject *core_open(PyObject *module, PyObject *args)
+{
+    struct core_state *state = state_of_module(module);
+    const char *path;
+    uint32_t mode;
+    double timeout;
+    struct navmap_open_options options = {.struct_size = sizeof options};
+    navmap_index *index = NULL;
+
+    if (!PyArg_ParseTuple(args, "yO&O&dO&:open", &path, number_u32, &mode, number_u32,
+                          &options.durability, &timeout, number_u64, &options.checkpoint_bytes))
+        return NULL;
+    const double end = timeout < 0 ? HUGE_VAL : seconds_now() + timeout;
+    double left = timeout < 0 ? HUGE_VAL : timeout;
+    navmap_status status;
+    for (;;) {
+        options.timeout = left > WAIT_SLICE ? WAIT_SLICE : left;
+        PyThreadState *thread = PyEval_SaveThread();
+        status = navmap_open(path, (enum navmap_mode)mode, &options, &index);
+        PyEval_RestoreThread(thread);
+        left = end - seconds_now();
+        if (status != NAVMAP_ELOCKED || left <= 0)
+            break;
+        if (PyErr_CheckSignals() < 0)
+            return NULL;
+    }
+    return status == NAVMAP_OK ? handle_wrap(state, index) : raise_status(&state->errors, status);
+}
+
+struct verify_context {
+    PyThreadState *thread;
+    PyObject *findings; /* a list */
+};
+
+static void on_finding(void *ctx, const struct navmap_finding *finding)
+{
+    struct verify_context *context = ctx;
+    PyEval_RestoreThread(context->thread);
+    if (!PyErr_Occurred() && PyList_Size(context->findings) < (Py_ssize_t)FINDINGS_MAX) {
+        PyObject *item = Py_BuildValue("(NsIKs)", PyBool_FromLong(finding->warning),
+                                       finding->section, (unsigned int)finding->slot,
+                                       (unsigned long long)finding->offset, finding->message);
+        if (item != NULL) {
+            PyList_Append(context->findings, item); /* a failure stays set and ends the listing */
+            Py_DECREF(item);
+        }
+    }
+    context->thread = PyEval_SaveThread();
+}
+
+/* verify(path, quick) -> ({count: int}, [(warning, section, slot, offset, message)]) */
+static PyObject *core_verify(PyObject *module, PyObject *args)
+{
+    const char *path;
+    int quick;
+    struct navmap_verify_result counts = {0};
+
+    if (!PyArg_ParseTuple(args, "yp:verify", &path, &quick))
+        return NULL;
+    struct verify_context context = {.findings = PyList_New(0)};
+    if (context.findings == NULL)
+        return NULL;
+    context.thread = PyEval_SaveThread();
+    navmap_status status = navmap_verify(path, quick != 0, on_finding, &context, &counts);
+    PyEval_RestoreThread(context.thread);
+    if (PyErr_Occurred() || status != NAVMAP_OK) {
+        Py_DECREF(context.findings);
+        if (!PyErr_Occurred())
+            raise_status(&state_of_module(module)->errors, status);
+        return NULL;
+    }
+    return Py_BuildValue(
+        "({sKsKsKsKsKsKsKsKsK}N)", "slots", (unsigned long long)counts.slots, "rows",
+        (unsigned long long)counts.rows, "uppers", (unsigned long long)counts.uppers, "payloads",
+        (unsigned long long)counts.payloads, "labels", (unsigned long long)counts.labels,
+        "log_records", (unsigned long long)counts.log_records, "reachable",
+        (unsigned long long)counts.reachable, "damaged", (unsigned long long)counts.damaged,
+        "warnings", (unsigned long long)counts.warnings, context.findings);
+}
+
+static int core_exec(PyObject *module)
+{
+    struct core_state *state = state_of_module(module);
+    state->handle_type = handle_type_make(module);
+    if (state->handle_type == NULL || PyModule_AddType(module, state->handle_type) < 0)
+        return -1;
+    if (raise_load(&state->errors) < 0)
+        return -1;
+    return PyModule_AddStringConstant(module, "version", navmap_version());
+}
+
+static int core_traverse(PyObject *module, visitproc visit, void *arg)
+{
+    struct core_state *state = state_of_module(module);
+    Py_VISIT(state->handle_type);
+    return raise_visit(&state->errors, visit, arg);
+}
+
+static int core_clear(PyObject *module)
+{
+    struct core_state *state = state_of_module(module);
+    Py_CLEAR(state->handle_type);
+    raise_clear(&state->errors);
+    return 0;
+}
+
+static void core_free(void *module)
+{
+    core_clear(module);
+}
+
+static PyMethodDef CORE_METHODS[] = {
+    {"create", core_create, METH_VARARGS,
+     "create(path, space, dim, M, ef_construction, random_seed, max_elements, "
+     "allow_replace_deleted, durability, /) -> Handle"},
+    {"open", core_open, METH_VARARGS,
+     "open(path, mode, durability, timeout, checkpoint_bytes, /) -> Handle"},
+    {"verify", core_verify, METH_VARARGS, "verify(path, quick, /) -> (counts, findings)"},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyModuleDef_Slot CORE_SLOTS[] = {
+    {Py_mod_exec, core_exec},
+    {0, NULL},
+};
+
+static struct PyModuleDef CORE_MODULE = {
+    PyModuleDef_HEAD_INIT,
+    .m_name = "navmap._core",
+    .m_doc = "The engine's calls, one each.  Use the package navmap, which is built on this.",
+    .m_size = sizeof(struct core_state),
+    .m_methods = CORE_METHODS,
+    .m_slots = CORE_SLOTS,
+    .m_traverse = core_traverse,
+    .m_clear = core_clear,
+    .m_free = core_free,
+};
+
+PyMODINIT_FUNC PyInit__core(void); /* -Wmissing-prototypes */
+PyMODINIT_FUNC PyInit__core(void)
+{
+    return PyModuleDef_Init(&CORE_MODULE);
+}

@@ -1,0 +1,57 @@
+/* distance.h -- how far apart two vectors are: one function per metric, chosen once per handle.
+ *
+ * A kernel is a pure function of its two vectors and the dimension.  It reads exactly `dim` floats
+ * of each, needs no alignment beyond that of a float, and fixes the order of its additions: float i
+ * goes to accumulator i mod 16 and the sixteen are folded by halves.  A kernel for another
+ * instruction set that keeps this order, and fuses no multiplication with an addition, gives the
+ * same bits; so a graph does not depend on the machine that built it.
+ *
+ * D1  The second vector may lie in a slot that the writer is rewriting.  The result is then any
+ *     float, NaN included: a hint.  Callers use it to choose where to look, and re-check the slot's
+ *     generation before they believe it.  Kernels are exempt from ThreadSanitizer for this reason;
+ *     in its own build they load that vector by relaxed atomics, so no report is suppressed.
+ */
+#ifndef NAVMAP_ENGINE_DISTANCE_DISTANCE_H
+#define NAVMAP_ENGINE_DISTANCE_DISTANCE_H
+
+#include <float.h>
+#include <stdint.h>
+
+/* Smaller is nearer.  `stored` is a vector of the file or a stage (D1). */
+typedef float distance_fn(const float *query, const float *stored, uint32_t dim);
+
+struct distance_kernels {
+    const char *name; /* of the instruction set */
+    distance_fn *l2;  /* sum of squared differences */
+    distance_fn *ip;  /* 1 - dot product */
+};
+
+/* Plain C; the definition that every other level is tested against. */
+extern const struct distance_kernels distance_scalar;
+
+/* What a handle needs, filled once when it is opened. */
+struct distance {
+    distance_fn *fn;
+    uint32_t dim;
+    int normalise; /* cosine: vectors and queries are scaled to length one first */
+    const char *name;
+};
+
+/* `space` is enum navmap_space as the file has it; returns -1 for one that is unknown. */
+int distance_choose(uint32_t space, uint32_t dim, struct distance *ret_distance);
+
+/* v / (|v| + tiny), in float arithmetic and in the order hnswlib uses.  A zero vector stays zero.
+ * The result is finite for finite input. */
+void distance_normalise(const float *v, uint32_t dim, float *ret_v);
+
+/* Index of the first NaN or infinity, or n. */
+uint64_t distance_first_unfinite(const float *v, uint64_t n);
+
+/* Distances order candidates, so they must be comparable: NaN and +inf become the largest float. */
+static inline float distance_hint(const struct distance *d, const float *query, const float *stored)
+{
+    float x = d->fn(query, stored, d->dim);
+    return x < FLT_MAX ? x : FLT_MAX;
+}
+
+#endif

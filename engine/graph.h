@@ -1,0 +1,73 @@
+/* graph.h -- walking the layers of the graph: greedy descent and beam search.
+ *
+ * Two graphs are walked by one code: the committed one, which may change under the walk (a query,
+ * reader protocol q1..q4 of storage/store.h), and the writer's own with its staged changes (an
+ * insertion or a repair, write lock held).
+ *
+ * G1  An id read from a row is used only if 0 < id < nslots, a cell only if < ncells (W2, W3).
+ * G2  Every walk ends on any content: the beam search meets each id at most once, the descent
+ *     moves only to a strictly smaller distance, a level is at most LAYOUT_LEVEL_MAX.
+ * G3  Committed graph: any id may be walked through; only LIVE slots are results, and the state
+ *     word that said so stays with them.  A distance is a hint until search.c has re-checked it.
+ * G4  Writer's graph: FREE slots are not walked, DEAD ones and the `dying` slot are walked but are
+ *     no results, LIVE and DELETED ones that reach the level are.
+ */
+#ifndef NAVMAP_ENGINE_GRAPH_H
+#define NAVMAP_ENGINE_GRAPH_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "engine/distance/distance.h"
+#include "engine/scratch.h"
+#include "storage/stage.h"
+#include "storage/view.h"
+
+struct graph {
+    const struct view *view;
+    const struct stage *edit; /* NULL: the committed graph */
+    const struct distance *distance;
+    uint32_t nslots, ncells;
+    uint32_t M, M0;
+    uint32_t dying; /* writer: the slot that the item in hand supersedes, or 0 */
+    uint32_t self;  /* writer: the slot in hand, never a result, or 0 */
+};
+
+/* Loads that follow see what the words loaded so far were published with. */
+static inline void fence_acquire(void)
+{
+#if defined(__SANITIZE_THREAD__) && defined(__GNUC__) && !defined(__clang__)
+/* gcc warns that ThreadSanitizer does not model fences; no report depends on it, since every word
+ * read around this fence is itself atomic. */
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wtsan"
+    atomic_thread_fence(memory_order_acquire);
+#pragma GCC diagnostic pop
+#else
+    atomic_thread_fence(memory_order_acquire);
+#endif
+}
+
+void graph_of_view(const struct view *view, const struct distance *distance,
+                   struct graph *ret_graph);
+void graph_of_edit(const struct stage *edit, const struct distance *distance,
+                   struct graph *ret_graph);
+
+/* Writer: may the slot be linked to at this level (G4)? */
+bool graph_linkable(const struct graph *g, uint32_t slot, uint32_t level);
+/* Writer: the ids of a row, or NULL when the slot does not reach the level. */
+const uint32_t *graph_edit_row(const struct graph *g, uint32_t slot, uint32_t level);
+
+/* Split an entry word; false for an empty graph or one that names no slot of the mapping. */
+bool graph_entry(const struct graph *g, uint64_t entry, uint32_t *ret_slot, uint32_t *ret_level);
+
+/* From `slot` at level `from` down to level `to` + 1: the nearest slot that a greedy walk finds.
+ * With from <= to it is `slot` itself. */
+uint32_t graph_descend(const struct graph *g, const float *query, uint32_t slot, uint32_t from,
+                       uint32_t to);
+/* Beam search on one level from `slot`; s->visited and s->pool must be reserved.  Leaves the
+ * results in s->pool (pool_finish), and s->pool.nearest. */
+void graph_search(const struct graph *g, struct scratch *s, const float *query, uint32_t slot,
+                  uint32_t level, uint32_t ef);
+
+#endif

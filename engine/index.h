@@ -1,0 +1,66 @@
+/* index.h -- the handle, for the rooms of the engine only.
+ *
+ * N1  Everything in struct navmap_index but the shelf is set at open and never changes, except the
+ *     fields under "write lock", which are touched between store_write_begin() and
+ *     store_write_end() only.
+ */
+#ifndef NAVMAP_ENGINE_INDEX_H
+#define NAVMAP_ENGINE_INDEX_H
+
+#include "engine/distance/distance.h"
+#include "engine/graph.h"
+#include "engine/navmap.h"
+#include "engine/scratch.h"
+#include "storage/store.h"
+
+struct navmap_index {
+    struct store *store;
+    const struct layout *layout; /* the store's */
+    struct distance distance;
+    struct shelf shelf;
+    double level_scale; /* 1 / ln M */
+    uint32_t durability;
+    /* write lock: */
+    uint32_t implicit_calls;  /* navmap_add() calls without labels that are under way */
+    uint64_t implicit_next;   /* the number after the last one handed to them */
+    uint64_t reserved_labels; /* new labels that calls under way were promised room for */
+};
+
+/* NULL and fork, for every call.  `what` names the call. */
+navmap_status index_check(const navmap_index *ix, const char *what) NAVMAP_MUST_USE;
+/* The same and NAVMAP_EREADONLY. */
+navmap_status index_check_writer(const navmap_index *ix, const char *what) NAVMAP_MUST_USE;
+/* Every float of n rows is finite, else NAVMAP_EINVAL with row and column. */
+navmap_status index_check_finite(const navmap_index *ix, const char *what, const float *vectors,
+                                 uint64_t n) NAVMAP_MUST_USE;
+/* A caller's options structure (its first field is its size) into one of ours: a shorter one is
+ * refused, of a longer one the unknown rest must be zero.  NULL gives zeros. */
+navmap_status index_copy_options(const void *options, size_t size, const char *name,
+                                 void *ret_options) NAVMAP_MUST_USE;
+
+/* add.c: one item, write lock held. */
+navmap_status index_add_one(navmap_index *ix, struct scratch *s, uint64_t label,
+                            const float *vector, bool *ret_new) NAVMAP_MUST_USE;
+
+/* exact.c: the best k of the committed index into s->rank, ascending, at most k of them.  `query`
+ * is prepared (normalised). */
+navmap_status index_scan(navmap_index *ix, struct scratch *s, const float *query,
+                         uint64_t k) NAVMAP_MUST_USE;
+/* search.c: what both searches check, and do for each query of a batch. */
+typedef navmap_status index_searcher(navmap_index *ix, struct scratch *s, const float *query,
+                                     uint64_t k, uint32_t ef);
+navmap_status index_search(navmap_index *ix, const char *what, index_searcher *searcher,
+                           uint64_t nq, const float *queries, uint64_t k,
+                           const struct navmap_search_options *options, uint64_t *ret_labels,
+                           float *ret_distances, uint64_t *ret_found) NAVMAP_MUST_USE;
+
+/* search.c: label and exact distance of a slot, if it still is what `word` said (q5). */
+bool index_read_hit(const navmap_index *ix, const struct view *v, const float *query, uint32_t slot,
+                    uint32_t word, struct hit *ret_hit);
+
+/* repair.c: start or continue the sweep by looking at `slots` slots.  Write lock held.  What fails
+ * leaves the sweep where it was, to be continued by a later call. */
+void repair_some(navmap_index *ix, struct scratch *s, uint64_t slots);
+#define REPAIR_SLOTS_PER_ITEM 16u
+
+#endif

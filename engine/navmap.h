@@ -1,0 +1,212 @@
+/* navmap.h -- a navigable small-world graph in a memory map: a persistent HNSW vector index.
+ *
+ * Caveats first.
+ *  - Processes: one writer and any number of readers per index, on one host.  Readers see commits
+ *    of the writer without reopening.  Network file systems are refused.
+ *  - Threads: on one handle any number of threads may search, get and add at once; adders take
+ *    turns.  navmap_close() must not run beside another call on the same handle.
+ *  - fork(): a writer handle is dead in the child (NAVMAP_EFORKED); a reader handle goes on.
+ *  - A failed sync poisons the writer: searches go on, mutations say NAVMAP_EPOISONED until the
+ *    handle is closed and the index opened again, which recovers.
+ *
+ * Units: dimensions and counts are elements, sizes are bytes, times are seconds.  A distance is
+ * smaller when nearer: l2 is the SQUARED Euclidean distance, ip is 1 - dot product, cosine is
+ * 1 - cosine (vectors are normalised when added, as hnswlib does; a zero vector has distance 1).
+ * Vectors are row-major float32; NaN and infinity are refused.  Labels are any 64-bit number.
+ *
+ * Errors: every fallible call returns NAVMAP_OK or a negative status and then has changed nothing
+ * that its comment does not name; ret_ parameters are written on success only.  The sentence is
+ * in navmap_error_detail().  The library never prints, exits or aborts.
+ */
+#ifndef NAVMAP_ENGINE_NAVMAP_H
+#define NAVMAP_ENGINE_NAVMAP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "storage/status.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct navmap_index navmap_index; /* an open index; opaque; shared among threads */
+
+enum navmap_space { NAVMAP_L2 = 0, NAVMAP_IP = 1, NAVMAP_COSINE = 2 }; /* on disk: frozen */
+enum navmap_mode { NAVMAP_READ = 0, NAVMAP_WRITE = 1 };
+enum navmap_durability {
+    NAVMAP_FULL = 0,  /* a mutating call that returned is durable and visible everywhere */
+    NAVMAP_MANUAL = 1 /* durable and visible after navmap_flush(), navmap_close(), or a full stage */
+};
+
+/* Zero means the default everywhere except dim. */
+struct navmap_options {
+    uint32_t struct_size;     /* sizeof(struct navmap_options): fields may be added */
+    uint32_t dim;             /* 1..65536 */
+    uint32_t space;           /* enum navmap_space */
+    uint32_t M;               /* links per node and upper level, 2..512; default 16; level 0 has 2M */
+    uint32_t ef_construction; /* beam width while adding; default 200; at least M is used */
+    uint32_t durability;      /* enum navmap_durability */
+    uint64_t random_seed;     /* of the level draw; default 100 */
+    uint64_t max_elements;    /* labels allowed; 0 = the index grows by itself */
+    uint32_t allow_replace_deleted; /* 0 or 1; kept in the file */
+    uint32_t slot_shift;      /* slots per chunk as a power of two, 4..16; default chosen by size */
+};
+
+struct navmap_open_options {
+    uint32_t struct_size; /* sizeof(struct navmap_open_options) */
+    uint32_t durability;  /* enum navmap_durability; for NAVMAP_WRITE */
+    double timeout;       /* seconds to wait for the writer lock; 0 = not at all; < 0 = for ever */
+    uint64_t checkpoint_bytes; /* log size that triggers a checkpoint; 0 = clamp(data/4, 1 MiB, 128 MiB) */
+};
+
+/* Create a durable index, a directory, at `path`, and hold it as its writer.
+ *   NAVMAP_EEXIST   something is at `path`;  NAVMAP_EINVAL   an option is out of range
+ *   NAVMAP_EFSTYPE  network file system;     NAVMAP_ENOSPC, NAVMAP_EIO, NAVMAP_ENOMEM
+ * On failure nothing is left at `path`.  Cost: a few syncs.  Release with navmap_close(). */
+NAVMAP_API navmap_status navmap_create(const char *path, const struct navmap_options *options,
+                                       navmap_index **ret_index) NAVMAP_MUST_USE;
+
+/* Open an index.  `options` may be NULL.  NAVMAP_WRITE: as the one writer.  After a crash the
+ * opener replays the log first (bounded: under a second); a reader does so too if it may write
+ * and nobody else is the writer.  Cost otherwise: O(1), well under 5 ms.
+ *   NAVMAP_ENOINDEX  nothing there, or no navmap index;  NAVMAP_EVERSION  newer format
+ *   NAVMAP_ELOCKED   another writer, pid in the detail;  NAVMAP_ECORRUPT  what, where
+ *   NAVMAP_EREADONLY NAVMAP_WRITE without permission;    NAVMAP_ENEEDSRECOVERY  see above */
+NAVMAP_API navmap_status navmap_open(const char *path, enum navmap_mode mode,
+                                     const struct navmap_open_options *options,
+                                     navmap_index **ret_index) NAVMAP_MUST_USE;
+
+/* Commit, checkpoint, release.  The handle is gone whatever is returned; a failure says that
+ * changes not acknowledged before may be lost.  navmap_close(NULL) does nothing. */
+NAVMAP_API navmap_status navmap_close(navmap_index *index);
+
+/* Called between items without any lock held; a nonzero return stops the call after whole items
+ * with NAVMAP_EINTERRUPTED. */
+typedef int navmap_progress(void *ctx, uint64_t done, uint64_t total);
+
+struct navmap_add_options {
+    uint32_t struct_size;
+    uint32_t reserved;
+    navmap_progress *progress; /* NULL = none; called at most every 20 ms and at the end */
+    void *progress_ctx;
+};
+
+/* Add `n` vectors (n x dim) under `labels`, or, with labels NULL, under the numbers that follow
+ * the largest label present (from 0 in an empty index).  A label that is present gets the new
+ * vector (a new slot; the old one is dead at once); a deleted one is undeleted and updated.  A
+ * label that occurs twice in the batch keeps the later row.
+ * The batch is validated as a whole first: NAVMAP_EINVAL (a NaN or infinity: row and column in
+ * the detail; no number left for implicit labels) and NAVMAP_EFULL change nothing.  Later
+ * failures (NAVMAP_ENOSPC, NAVMAP_EPOISONED, NAVMAP_ENOMEM, NAVMAP_EINTERRUPTED) leave the first
+ * *ret_added rows in the index, whole, and no other.  *ret_added is written always (it may be
+ * NULL).  Algorithm: HNSW insertion, Malkov and Yashunin 2018, algorithms 1, 2, 4 and 5. */
+NAVMAP_API navmap_status navmap_add(navmap_index *index, uint64_t n, const float *vectors,
+                                    const uint64_t *labels, const struct navmap_add_options *options,
+                                    uint64_t *ret_added) NAVMAP_MUST_USE;
+
+struct navmap_search_options {
+    uint32_t struct_size;
+    uint32_t ef;          /* beam width; 0 = 10; at least k is used */
+    uint32_t allow_fewer; /* 1 = a row with fewer than k results is not an error */
+    uint32_t reserved;
+};
+
+/* The k nearest of each of nq queries (nq x dim), nearest first, ties by label: labels and
+ * distances are nq x k.  ret_found (nq numbers, may be NULL) gets how many are valid; the rest of
+ * a row is label UINT64_MAX and distance +inf.  `options` may be NULL.
+ * NAVMAP_EFEWER when allow_fewer is 0 and fewer than k live items exist: at once, with nothing
+ * written, when the index says so; for a row that comes short although an exact scan was tried
+ * (items deleted meanwhile) with all rows written.
+ * NAVMAP_EINVAL for NaN or infinity.  Every returned pair was committed at some instant during
+ * the query.  Allocates nothing after a thread's first call at this size.
+ * Algorithm: HNSW search, Malkov and Yashunin 2018, algorithm 5. */
+NAVMAP_API navmap_status navmap_search(navmap_index *index, uint64_t nq, const float *queries,
+                                       uint64_t k, const struct navmap_search_options *options,
+                                       uint64_t *ret_labels, float *ret_distances,
+                                       uint64_t *ret_found) NAVMAP_MUST_USE;
+
+/* The same by scanning every live vector: exact, O(nq * n * dim). */
+NAVMAP_API navmap_status navmap_search_exact(navmap_index *index, uint64_t nq,
+                                             const float *queries, uint64_t k,
+                                             const struct navmap_search_options *options,
+                                             uint64_t *ret_labels, float *ret_distances,
+                                             uint64_t *ret_found) NAVMAP_MUST_USE;
+
+/* Mark deleted: kept, traversed, never returned.  NAVMAP_ENOTFOUND, NAVMAP_EDELETED. */
+NAVMAP_API navmap_status navmap_delete(navmap_index *index, uint64_t label) NAVMAP_MUST_USE;
+/* Take the mark away.  NAVMAP_ENOTFOUND, NAVMAP_ENOTDELETED. */
+NAVMAP_API navmap_status navmap_undelete(navmap_index *index, uint64_t label) NAVMAP_MUST_USE;
+
+/* Committed vectors of n live labels, n x dim, as stored (cosine: normalised), checksums checked.
+ * NAVMAP_ENOTFOUND names the first unknown or deleted label; then nothing is written. */
+NAVMAP_API navmap_status navmap_get(navmap_index *index, uint64_t n, const uint64_t *labels,
+                                    float *ret_vectors) NAVMAP_MUST_USE;
+/* Is the label committed and live? */
+NAVMAP_API navmap_status navmap_contains(navmap_index *index, uint64_t label,
+                                         bool *ret_contains) NAVMAP_MUST_USE;
+/* Committed labels, at most `capacity`; *ret_n is how many there are (call again if larger). */
+NAVMAP_API navmap_status navmap_labels(navmap_index *index, bool include_deleted,
+                                       uint64_t capacity, uint64_t *ret_labels,
+                                       uint64_t *ret_n) NAVMAP_MUST_USE;
+
+/* Commit what is staged and checkpoint: the log is empty when it returns. */
+NAVMAP_API navmap_status navmap_flush(navmap_index *index) NAVMAP_MUST_USE;
+
+struct navmap_stats {
+    uint32_t struct_size; /* set by the caller */
+    uint32_t dim, space, M, ef_construction;
+    uint32_t mode, durability, allow_replace_deleted;
+    uint32_t format_major, format_minor;
+    uint32_t entry_slot, entry_level;
+    uint32_t writer_held, writer_pid; /* pid 0 = unknown */
+    uint32_t poisoned, slots_per_chunk;
+    uint64_t generation, random_seed, max_elements, inserted;
+    uint64_t last_lsn, checkpoint_lsn, applied_lsn;
+    uint64_t n_live, n_deleted, n_dead, n_free;
+    uint64_t nslots, nchunks, capacity; /* capacity: slots the file has room for */
+    uint64_t pending;                   /* staged, not yet committed items */
+    uint64_t wal_bytes, checkpoint_bytes;
+    uint64_t data_file_bytes, data_allocated_bytes, lmdb_allocated_bytes;
+    uint64_t state_bytes, row_bytes, upper_bytes, tag_bytes, code_bytes, vector_bytes;
+};
+/* Instant: reads counters, visits no slot. */
+NAVMAP_API navmap_status navmap_get_stats(navmap_index *index,
+                                          struct navmap_stats *ret_stats) NAVMAP_MUST_USE;
+/* The same about the index at `path`, from outside: nothing is recovered or written, a writer is not
+ * disturbed.  mode, durability, pending and poisoned are 0.  With nobody writing and last_lsn above
+ * checkpoint_lsn a crash left a log; the counts are those after its replay.  Cost: O(1) + O(log).
+ *   NAVMAP_ENOINDEX, NAVMAP_EVERSION, NAVMAP_ECORRUPT (navmap_verify tells more), NAVMAP_EIO */
+NAVMAP_API navmap_status navmap_inspect(const char *path,
+                                        struct navmap_stats *ret_stats) NAVMAP_MUST_USE;
+
+struct navmap_finding {
+    bool warning;        /* false = damage */
+    const char *section; /* "header", "root", "state", "row", "upper", "payload", "labels", ... */
+    uint32_t slot;       /* 0 = not of one slot */
+    uint64_t offset;     /* in the data file; UINT64_MAX = none */
+    const char *message; /* expected and found; valid during the call */
+};
+typedef void navmap_report(void *ctx, const struct navmap_finding *finding);
+struct navmap_verify_result {
+    uint64_t slots, rows, uppers, payloads, labels, log_records; /* looked at */
+    uint64_t reachable;                                          /* live slots found from the entry */
+    uint64_t damaged, warnings;
+};
+/* Check the index at `path` from outside, also beside a live writer; nothing is written.  quick: what
+ * every open checks; else every checksum, bound, link, level, label both ways, and reachability.
+ * If a crash left a log, the index is checked as the replay will leave it, and a warning says so;
+ * bytes that the replay overwrites are not judged.  `report` may be NULL.
+ * NAVMAP_OK when the check ran: ret->damaged says the verdict.  Else why it could not run. */
+NAVMAP_API navmap_status navmap_verify(const char *path, bool quick, navmap_report *report,
+                                       void *ctx,
+                                       struct navmap_verify_result *ret_result) NAVMAP_MUST_USE;
+
+/* "0.1.0.dev0" */
+NAVMAP_API const char *navmap_version(void);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,61 @@
+/* pool.h -- the beam of a graph search: nodes still to expand and the best results, in one room.
+ *
+ * A search offers nodes in any order and asks for the nearest one not yet expanded.  Two shapes:
+ *
+ *   line    one array sorted by distance that is frontier and result set at once.  For the beams
+ *           that people use it beats heaps: one binary search, one short memmove.
+ *   heaps   a min-heap of nodes to expand, a max-heap of results.  Taken when ef is large, or when
+ *           so many nodes that are no results (deleted, dead) crowd the line that it is full.
+ *
+ * P1  A node counts as a result when its word is not zero.  At most ef results are kept, the
+ *     nearest; a node farther than the ef-th result is of no use and is not kept.
+ * P2  line: sorted by distance; when ef results are in it, the last entry is a result.
+ * P3  Every offered distance is a number, at most FLT_MAX, so `bound` = +inf means "anything".
+ * P4  Memory is bounded: 1 Mi nodes wait at most; beyond that the farthest are forgotten.
+ */
+#ifndef NAVMAP_ENGINE_POOL_H
+#define NAVMAP_ENGINE_POOL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "storage/status.h"
+
+#define POOL_LINE_MAX 512u
+#define POOL_FRONTIER_MAX (1u << 20)
+
+struct pool_entry {
+    float dist;
+    uint32_t id;
+    uint32_t word; /* the state word kept for a result (storage/store.h, q4); 0 = no result */
+};
+
+struct pool {
+    float bound; /* only nodes nearer than this are worth offering */
+    uint32_t ef;
+    uint32_t n;    /* line: entries; heaps: results */
+    uint32_t next; /* line: all before it are expanded */
+    uint32_t n_results;
+    bool heaps;
+    struct pool_entry nearest;   /* offered so far, result or not; id 0 = none */
+    struct pool_entry *entries;  /* line, or max-heap of results */
+    struct pool_entry *frontier; /* heaps: min-heap; word is unused */
+    uint32_t n_frontier;
+    uint32_t cap_entries, cap_frontier;
+};
+
+/* Room for a beam of `ef` over `nslots` nodes. */
+navmap_status pool_reserve(struct pool *p, uint32_t ef, uint64_t nslots) NAVMAP_MUST_USE;
+void pool_free(struct pool *p);
+/* Empty it for a search of width ef >= 1, at most what was reserved. */
+void pool_reset(struct pool *p, uint32_t ef);
+
+/* Each id at most once per search.  Costs nothing when dist >= bound. */
+void pool_offer(struct pool *p, float dist, uint32_t id, uint32_t word);
+/* The nearest node not expanded yet, which is expanded now; false when none can matter. */
+bool pool_next(struct pool *p, uint32_t *ret_id);
+/* End of search: the results, nearest first, equal distances in order of arrival (line).  The pool
+ * takes no more offers until it is reset. */
+const struct pool_entry *pool_finish(struct pool *p, uint32_t *ret_n);
+
+#endif

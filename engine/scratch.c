@@ -1,0 +1,100 @@
+/* scratch.c -- taking, growing and giving back the working memory of a call. */
+#include "engine/scratch.h"
+
+#include <stdlib.h>
+
+#include "storage/fail.h"
+
+static void scratch_free(struct scratch *s)
+{
+    if (!s)
+        return;
+    visited_free(&s->visited);
+    pool_free(&s->pool);
+    rank_free(&s->rank);
+    free(s->vector);
+    free(s->fresh);
+    free(s->near);
+    free(s->aside);
+    free(s->row);
+    free(s->chosen);
+    free(s);
+}
+
+navmap_status scratch_take(struct shelf *shelf, const struct layout *layout,
+                           struct scratch **ret_scratch)
+{
+    for (uint32_t i = 0; i < SCRATCH_SHELF; i++) {
+        if (!atomic_load_explicit(&shelf->slots[i], memory_order_relaxed))
+            continue;
+        struct scratch *s =
+            atomic_exchange_explicit(&shelf->slots[i], NULL, memory_order_acquire); /* "scratch" */
+        if (s) {
+            *ret_scratch = s;
+            return NAVMAP_OK;
+        }
+    }
+    struct scratch *s = calloc(1, sizeof *s);
+    if (s) {
+        s->vector = calloc(layout->dim, sizeof *s->vector);
+        s->fresh = calloc(layout->M0, sizeof *s->fresh);
+    }
+    if (!s || !s->vector || !s->fresh) {
+        scratch_free(s);
+        return fail(NAVMAP_ENOMEM, "no working memory for a call on %u dimensions", layout->dim);
+    }
+    *ret_scratch = s;
+    return NAVMAP_OK;
+}
+
+void scratch_give(struct shelf *shelf, struct scratch *scratch)
+{
+    if (!scratch)
+        return;
+    for (uint32_t i = 0; i < SCRATCH_SHELF; i++) {
+        struct scratch *empty = NULL;
+        if (atomic_compare_exchange_strong_explicit(&shelf->slots[i], &empty, scratch,
+                                                    memory_order_release, /* "scratch" */
+                                                    memory_order_relaxed))
+            return;
+    }
+    scratch_free(scratch);
+}
+
+void scratch_clear(struct shelf *shelf)
+{
+    for (uint32_t i = 0; i < SCRATCH_SHELF; i++)
+        scratch_free(atomic_exchange_explicit(&shelf->slots[i], NULL, memory_order_acquire));
+}
+
+navmap_status scratch_reserve(struct scratch *s, uint32_t ef, uint64_t nslots)
+{
+    TRY(visited_reserve(&s->visited, nslots));
+    return pool_reserve(&s->pool, ef, nslots);
+}
+
+navmap_status scratch_reserve_build(struct scratch *s, const struct layout *layout,
+                                    uint32_t candidates)
+{
+    if (!s->row)
+        s->row = calloc(layout->M0 + 1, sizeof *s->row);
+    if (!s->chosen)
+        s->chosen = calloc((size_t)(LAYOUT_LEVEL_MAX + 1) * layout->M0, sizeof *s->chosen);
+    if (!s->row || !s->chosen)
+        return fail(NAVMAP_ENOMEM, "no working memory for adding with M = %u", layout->M);
+    if (candidates <= s->cap_near)
+        return NAVMAP_OK;
+    struct near *near = calloc(candidates, sizeof *near);
+    struct near *aside = calloc(candidates, sizeof *aside);
+    if (!near || !aside) {
+        free(near);
+        free(aside);
+        return fail(NAVMAP_ENOMEM, "no working memory for %u candidates", candidates);
+    }
+    free(s->near);
+    free(s->aside);
+    s->near = near;
+    s->aside = aside;
+    s->cap_near = candidates;
+    return NAVMAP_OK;
+}

@@ -1,0 +1,61 @@
+/* scratch.h -- the memory of one running query or insertion, kept for the next one.
+ *
+ * A handle keeps a few; a call takes one, reserves what it needs (an allocation only when it never
+ * was as large), and puts it back.  The shelf is an array of atomic pointers and not a list under a
+ * lock: a child of fork() must never find a lock held by a thread it does not have.  What such a
+ * thread had taken is lost in the child, nothing else.
+ *
+ * pairing "scratch": exchange-acquire in take, compare-exchange-release in give; whoever takes an
+ * object sees all that its former user did to it.
+ */
+#ifndef NAVMAP_ENGINE_SCRATCH_H
+#define NAVMAP_ENGINE_SCRATCH_H
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+#include "engine/pool.h"
+#include "engine/rank.h"
+#include "engine/visited.h"
+#include "storage/layout.h"
+
+#define SCRATCH_SHELF 32u
+
+/* A neighbour to be, with its distance to the node in question. */
+struct near {
+    float dist;
+    uint32_t id;
+};
+
+struct scratch {
+    struct visited visited;
+    struct pool pool;
+    struct rank rank;
+    float *vector;   /* dim: the query or the new vector, normalised for cosine */
+    uint32_t *fresh; /* M0: unvisited ids of the row being expanded */
+    /* Adding and repairing only: */
+    struct near *near;   /* candidates of a selection */
+    struct near *aside;  /* select.c: copies put aside */
+    struct near *row;    /* M0 + 1: a row being rebuilt */
+    struct near *chosen; /* one row of M0 for each level of the new node */
+    uint32_t cap_near;
+};
+
+struct shelf {
+    struct scratch *_Atomic slots[SCRATCH_SHELF];
+};
+
+/* From the shelf or new, with room for dim and M0 of `layout`. */
+navmap_status scratch_take(struct shelf *shelf, const struct layout *layout,
+                           struct scratch **ret_scratch) NAVMAP_MUST_USE;
+void scratch_give(struct shelf *shelf, struct scratch *scratch);
+/* Free all that is on the shelf: at close. */
+void scratch_clear(struct shelf *shelf);
+
+/* Room for a beam of `ef` over slot ids below `nslots`. */
+navmap_status scratch_reserve(struct scratch *s, uint32_t ef, uint64_t nslots) NAVMAP_MUST_USE;
+/* Room for selecting among `candidates`, and for a new node's rows. */
+navmap_status scratch_reserve_build(struct scratch *s, const struct layout *layout,
+                                    uint32_t candidates) NAVMAP_MUST_USE;
+
+#endif

@@ -1,0 +1,52 @@
+/* visited.c -- growing and clearing the bitmap of visited.h. */
+#include "engine/visited.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "storage/fail.h"
+
+navmap_status visited_reserve(struct visited *v, uint64_t nslots)
+{
+    uint64_t need = (nslots + 63) / 64;
+    if (need <= v->n_words)
+        return NAVMAP_OK;
+    uint64_t n = v->n_words + v->n_words / 2;
+    if (n < need)
+        n = need;
+    if (n < 64)
+        n = 64;
+    uint64_t cap = n / 8; /* 32 bytes of words for each byte of note */
+    uint64_t *words = calloc(n, sizeof *words);
+    uint32_t *touched = malloc(cap * sizeof *touched);
+    if (!words || !touched) {
+        free(words);
+        free(touched);
+        return fail(NAVMAP_ENOMEM, "visited set: no memory for %llu slots",
+                    (unsigned long long)nslots);
+    }
+    visited_free(v);
+    v->words = words;
+    v->touched = touched;
+    v->n_words = n;
+    v->cap_touched = (uint32_t)cap;
+    return NAVMAP_OK;
+}
+
+void visited_free(struct visited *v)
+{
+    free(v->words);
+    free(v->touched);
+    *v = (struct visited){0};
+}
+
+void visited_clear(struct visited *v)
+{
+    if (v->overflow)
+        memset(v->words, 0, v->n_words * sizeof *v->words);
+    else
+        for (uint32_t i = 0; i < v->n_touched; i++)
+            v->words[v->touched[i]] = 0;
+    v->n_touched = 0;
+    v->overflow = false;
+}

@@ -1,0 +1,189 @@
+"""The typed surface: what is promised in signatures and stubs is what there is."""
+
+import ast
+import importlib.resources
+import importlib.util
+import inspect
+import subprocess
+import sys
+
+import pytest
+
+import navmap
+import navmap.convert
+import navmap.errors
+import navmap.index
+import navmap.report
+from navmap import _core
+
+PACKAGE = importlib.resources.files("navmap")
+
+SIGNATURES = {
+    "create": (
+        "(path, space, dim, *, M=16, ef_construction=200, random_seed=100, max_elements=None, "
+        "allow_replace_deleted=False, durability='full')"
+    ),
+    "open": "(path, mode='r', *, timeout=0.0, durability='full', checkpoint_bytes=None)",
+    "verify": "(path, quick=False)",
+    "Index.add_items": "(self, data, ids=None, *, progress=None)",
+    "Index.knn_query": "(self, data, k=1, *, ef=None, allow_fewer=False)",
+    "Index.exact_query": "(self, data, k=1, *, allow_fewer=False)",
+    "Index.mark_deleted": "(self, label)",
+    "Index.unmark_deleted": "(self, label)",
+    "Index.get_items": "(self, ids=None, return_type='numpy')",
+    "Index.get_ids_list": "(self, include_deleted=True)",
+    "Index.flush": "(self)",
+    "Index.close": "(self)",
+    "Index.stats": "(self)",
+    "Index.set_ef": "(self, ef)",
+}
+PROPERTIES = {
+    "space", "dim", "M", "ef_construction", "max_elements", "element_count", "ef", "path", "mode",
+    "closed", "deleted_count",
+}  # fmt: skip
+
+
+def resolve(dotted):
+    value = navmap
+    for name in dotted.split("."):
+        value = getattr(value, name)
+    return value
+
+
+def bare(function):
+    """The signature without annotations."""
+    signature = inspect.signature(function)
+    parameters = [p.replace(annotation=p.empty) for p in signature.parameters.values()]
+    return str(
+        signature.replace(parameters=parameters, return_annotation=inspect.Signature.empty)
+    )
+
+
+@pytest.mark.parametrize("name", SIGNATURES)
+def test_signature(name):
+    assert bare(resolve(name)) == SIGNATURES[name]
+
+
+def test_nothing_public_is_missing_from_the_lists():
+    public = {name for name in vars(navmap.Index) if not name.startswith("_")}
+    methods = {name.split(".")[1] for name in SIGNATURES if "." in name}
+    assert public == methods | PROPERTIES
+    for name in navmap.__all__:
+        assert hasattr(navmap, name)
+
+
+@pytest.mark.parametrize("name", sorted(PROPERTIES))
+def test_properties(name):
+    attribute = vars(navmap.Index)[name]
+    assert isinstance(attribute, property) and attribute.__doc__
+    assert (attribute.fset is not None) == (name == "ef")
+
+
+def test_everything_is_documented_and_annotated():
+    for name in (*SIGNATURES, "Index", "Report", "Finding"):
+        assert resolve(name).__doc__, name
+    for name in SIGNATURES:
+        signature = inspect.signature(resolve(name))
+        assert signature.return_annotation is not signature.empty, name
+        for parameter in signature.parameters.values():
+            if parameter.name != "self":
+                assert parameter.annotation is not parameter.empty, (name, parameter)
+
+
+def test_py_typed_and_stubs_are_installed():
+    assert PACKAGE.joinpath("py.typed").is_file()
+    assert PACKAGE.joinpath("_core.pyi").is_file()
+
+
+def stub_functions(body):
+    return {node.name: node for node in body if isinstance(node, ast.FunctionDef)}
+
+
+def documented(function):
+    """Parameter names from a docstring's first line, `name(a, b, /) -> type`."""
+    line = function.__doc__.splitlines()[0]
+    inside = line[line.index("(") + 1 : line.index(")")]
+    return [name.strip() for name in inside.split(",") if name.strip() not in ("", "/")]
+
+
+def stubbed(node):
+    return [arg.arg for arg in node.args.posonlyargs + node.args.args if arg.arg != "self"]
+
+
+def test_the_stub_and_the_extension_agree():
+    tree = ast.parse(PACKAGE.joinpath("_core.pyi").read_text())
+    functions = stub_functions(tree.body)
+    handle = next(node for node in tree.body if isinstance(node, ast.ClassDef))
+    methods = stub_functions(handle.body)
+    assert {n for n in vars(_core) if not n.startswith("_")} == {*functions, "Handle", "version"}
+    assert {n for n in vars(_core.Handle) if not n.startswith("_")} == set(methods)
+    for name, node in functions.items():
+        assert documented(getattr(_core, name)) == stubbed(node), name
+    for name, node in methods.items():
+        if name != "closed":
+            assert documented(getattr(_core.Handle, name)) == stubbed(node), name
+
+
+def test_version():
+    assert navmap.__version__ == _core.version and navmap.__version__[0].isdigit()
+
+
+def test_the_extension_takes_nothing_but_exact_arguments(make):
+    """It guards itself, also against a mistake in the layer above."""
+    import numpy as np
+
+    handle = make("l2", 4)._handle
+    good, labels = np.zeros((2, 4), np.float32), np.zeros(2, np.uint64)
+    one, two = np.zeros((2, 1), np.uint64), np.zeros((2, 1), np.float32)
+    readonly = one.copy()
+    readonly.flags.writeable = False
+    for arguments, error in [
+        ((good.astype(np.float64), None, None), TypeError),
+        ((good.astype(">f4"), None, None), TypeError),
+        ((good.astype(np.int32), None, None), TypeError),
+        ((np.zeros((4, 2), np.float32).T, None, None), (ValueError, BufferError)),
+        ((good[:, ::2], None, None), (ValueError, BufferError)),
+        ((good[0], None, None), TypeError),
+        ((good[:, :3].copy(), None, None), ValueError),
+        ((good, labels[:1], None), ValueError),
+        ((good, labels.astype(np.int64), None), TypeError),
+        ((good, labels.astype(np.uint32), None), TypeError),
+        ((good, [0, 1], None), TypeError),
+        ((b"12345678", None, None), TypeError),
+        ((good,), TypeError),
+    ]:
+        with pytest.raises(error):
+            handle.add(*arguments)
+    for arguments, error in [
+        ((False, good, -1, False, one, two), OverflowError),
+        ((False, good, 2**32, False, one, two), OverflowError),
+        ((False, good, 1.0, False, one, two), TypeError),
+        ((False, good, 1, False, one[:1], two), ValueError),
+        ((False, good, 1, False, one, two[:1]), ValueError),
+        ((False, good, 1, False, one, np.zeros((2, 2), np.float32)), ValueError),
+        ((False, good, 1, False, readonly, two), (ValueError, BufferError)),
+        ((False, good, 1, False, two, one), TypeError),
+    ]:
+        with pytest.raises(error):
+            handle.search(*arguments)
+    for arguments, error in [
+        ((labels, good[:1]), ValueError),
+        ((labels, np.zeros((2, 3), np.float32)), ValueError),
+        ((labels, bytes(32)), (TypeError, BufferError)),
+    ]:
+        with pytest.raises(error):
+            handle.get(*arguments)
+    for label in (-1, 2**64, 1.5, "1", None):
+        for method in (handle.delete, handle.undelete, handle.contains):
+            with pytest.raises((TypeError, OverflowError)):
+                method(label)
+    assert handle.stats()["n_live"] == 0
+
+
+@pytest.mark.skipif(importlib.util.find_spec("mypy") is None, reason="mypy is not installed")
+def test_mypy():
+    for command in (["mypy", "--strict", "-p", "navmap"], ["mypy.stubtest", "navmap"]):
+        done = subprocess.run(
+            [sys.executable, "-m", *command], cwd="/", capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stdout + done.stderr

@@ -1,0 +1,587 @@
+/* test_verify.c -- damage planted in a closed index, one kind at a time: verify finds each, in the
+ * right section, slot and place, and finds nothing in a sound one.
+ *
+ * Where a checksum stands before a check, the sum is made good again, so that it is the check itself
+ * that has to speak.  `alone` says that nothing else may be reported.
+ */
+#include "planted.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "storage/labels.h"
+
+#define NONE UINT64_MAX
+#define ROOT_AT(field) (LAYOUT_ROOT_OFFSET + offsetof(struct disk_root, field))
+
+static struct planted planted;
+static struct planted_report report;
+
+static int make_index(void **state)
+{
+    (void)state;
+    planted_make(&planted);
+    return 0;
+}
+
+static int free_index(void **state)
+{
+    (void)state;
+    planted_free(&planted);
+    return 0;
+}
+
+static int restore_index(void **state)
+{
+    (void)state;
+    planted_restore(&planted);
+    memset(&report, 0, sizeof(report));
+    return 0;
+}
+
+static void run(bool quick)
+{
+    planted_verify(planted.path, quick, &report);
+    if (report.status != NAVMAP_OK)
+        planted_print(&report);
+    assert_int_equal(report.status, NAVMAP_OK);
+}
+
+static void expect_here(const char *section, uint32_t slot, uint64_t offset, bool alone)
+{
+    if (!planted_has(&report, section, slot, offset) || (alone && report.result.damaged != 1)) {
+        planted_print(&report);
+        fail_msg("expected damage: %s, slot %u, offset %lld%s", section, slot, (long long)offset,
+                 alone ? ", alone" : "");
+    }
+}
+
+/* Write the image, verify in full, expect; leave the image restored. */
+static void expect(const char *section, uint32_t slot, uint64_t offset, bool alone)
+{
+    planted_write(&planted, planted.data_bytes);
+    run(false);
+    expect_here(section, slot, offset, alone);
+    memcpy(planted.data, planted.data_sound, planted.data_bytes);
+}
+
+static void expect_sound(bool quick)
+{
+    run(quick);
+    if (report.n != 0)
+        planted_print(&report);
+    assert_int_equal(report.n, 0);
+    assert_int_equal(report.result.damaged, 0);
+    assert_int_equal(report.result.warnings, 0);
+}
+
+static void test_sound(void **state)
+{
+    (void)state;
+    const struct disk_root *root = planted_root(&planted);
+    /* The index has what the other tests need. */
+    assert_true(root->n_live > 0 && root->n_deleted > 0 && root->n_dead > 0 && root->n_free > 0);
+    expect_sound(true);
+    assert_int_equal(report.result.slots, 0);
+    expect_sound(false);
+    assert_int_equal(report.result.slots, planted_nslots(&planted) - 1);
+    assert_int_equal(report.result.rows, planted_nslots(&planted) - 1);
+    assert_int_equal(report.result.payloads, report.result.slots - root->n_free);
+    assert_int_equal(report.result.labels, PLANTED_ITEMS);
+    assert_int_equal(report.result.reachable, root->n_live);
+    assert_true(report.result.uppers > 0);
+    assert_int_equal(report.result.log_records, 0);
+}
+
+static void test_header(void **state)
+{
+    (void)state;
+    struct disk_header *h = planted_header(&planted);
+    h->dim ^= 1;
+    expect("header", 0, 0, true);
+    h->row_stride += 64;
+    planted_sum_header(&planted);
+    expect("header", 0, 0, true);
+    h->magic[0] ^= 1;
+    expect("header", 0, 0, true);
+    h->major = 2; /* LMDB knows better */
+    expect("header", 0, 0, true);
+    h->reserved1[77] = 1;
+    planted_sum_header(&planted);
+    expect("header", 0, 0, true);
+    h->instance ^= 1;
+    planted_sum_header(&planted);
+    expect("meta", 0, 32, true);
+}
+
+static void test_newer_version(void **state)
+{
+    (void)state;
+    planted_header(&planted)->major = 2;
+    planted_sum_header(&planted);
+    planted_write(&planted, planted.data_bytes);
+    planted_verify(planted.path, false, &report);
+    assert_int_equal(report.status, NAVMAP_EVERSION);
+}
+
+static void test_root(void **state)
+{
+    (void)state;
+    struct disk_root *root = planted_root(&planted);
+    uint32_t nslots = planted_nslots(&planted), nchunks = extent_chunks(root->extent);
+    root->n_live ^= 4;
+    planted_write(&planted, planted.data_bytes);
+    run(true); /* quick sees it as well */
+    expect_here("root", 0, ROOT_AT(sum), true);
+    expect("root", 0, ROOT_AT(sum), false);
+
+    root->reserved[2] = 1;
+    planted_sum_root(&planted);
+    expect("root", 0, ROOT_AT(reserved) + 16, true);
+    root->lsn++;
+    planted_sum_root(&planted);
+    expect("root", 0, ROOT_AT(lsn), true);
+    root->lsn = 0;
+    planted_sum_root(&planted);
+    expect("root", 0, ROOT_AT(lsn), true);
+    root->extent = EXTENT(nchunks + 1000, nslots);
+    planted_sum_root(&planted);
+    expect("root", 0, ROOT_AT(extent), true);
+    root->extent = EXTENT(nchunks, (nchunks << planted.layout.slot_shift) + 1);
+    planted_sum_root(&planted);
+    expect("root", 0, ROOT_AT(extent), true);
+    root->nuppers = (uint64_t)nchunks * planted.layout.uppers_per_chunk + 1;
+    planted_sum_root(&planted);
+    expect("root", 0, ROOT_AT(nuppers), true);
+}
+
+static void test_entry(void **state)
+{
+    (void)state;
+    struct disk_root *root = planted_root(&planted);
+    uint32_t nslots = planted_nslots(&planted);
+    root->entry = ENTRY(0, nslots);
+    planted_sum_root(&planted);
+    expect("root", nslots, ROOT_AT(entry), true);
+    root->entry = ENTRY(0, 0);
+    planted_sum_root(&planted);
+    expect("root", 0, ROOT_AT(entry), true);
+    uint32_t free_slot = planted_find(&planted, SLOT_FREE, 0, 0);
+    root->entry = ENTRY(0, free_slot);
+    planted_sum_root(&planted);
+    expect("root", free_slot, ROOT_AT(entry), true);
+    uint32_t slot = planted_find(&planted, SLOT_LIVE, 0, 0);
+    root->entry = ENTRY(TAG_LEVEL(planted_tag(&planted, slot)->up) + 1, slot);
+    planted_sum_root(&planted);
+    expect("root", slot, ROOT_AT(entry), true);
+}
+
+static void test_counters(void **state)
+{
+    (void)state;
+    struct disk_root *root = planted_root(&planted);
+    const uint64_t fields[] = {ROOT_AT(n_live), ROOT_AT(n_deleted), ROOT_AT(n_dead),
+                               ROOT_AT(n_free)};
+    for (size_t i = 0; i < 4; i++) {
+        uint64_t *counter = (uint64_t *)(void *)(planted.data + fields[i]);
+        *counter += 1;
+        planted_sum_root(&planted);
+        expect("counters", 0, fields[i], true);
+    }
+    root->max_elements = root->n_live + root->n_deleted - 1;
+    planted_sum_root(&planted);
+    expect("counters", 0, ROOT_AT(max_elements), true);
+    root->inserted = root->n_live;
+    planted_sum_root(&planted);
+    expect("counters", 0, ROOT_AT(inserted), true);
+}
+
+static void test_live_and_padding(void **state)
+{
+    (void)state;
+    const struct layout *l = &planted.layout;
+    planted_live(&planted)->superseded = 1;
+    expect("live", 0, LAYOUT_LIVE_OFFSET, true);
+    uint64_t in_chunk = layout_chunk_off(l, 1) + 4 * (uint64_t)l->slots_per_chunk;
+    uint64_t behind = layout_chunk_off(l, 2) + l->off_vec + l->slots_per_chunk * l->vec_stride;
+    const uint64_t places[] = {
+        LAYOUT_ROOT_OFFSET + 128, LAYOUT_LIVE_OFFSET + 4092, 12288, 65532, in_chunk, behind};
+    for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
+        planted.data[places[i] + 1] = 0x40;
+        expect("padding", 0, places[i], true);
+    }
+}
+
+static void test_state(void **state)
+{
+    (void)state;
+    const struct layout *l = &planted.layout;
+    uint32_t live = planted_find(&planted, SLOT_LIVE, 0, 5);
+    *planted_state(&planted, live) += STATE_WORD(1, 0);
+    expect("state", live, layout_state_off(l, live), false);
+    *planted_state(&planted, 0) = STATE_WORD(0, SLOT_LIVE);
+    expect("state", 0, layout_state_off(l, 0), true);
+    /* A status that changed shows in the counters, and where somebody relies on the slot. */
+    *planted_state(&planted, live) &= ~3u;
+    expect("counters", 0, ROOT_AT(n_live), false);
+    planted_root(&planted)->n_live--;
+    planted_root(&planted)->n_free++;
+    planted_sum_root(&planted);
+    *planted_state(&planted, live) &= ~3u;
+    expect("labels", live, layout_tag_off(l, live), false);
+    uint32_t dead = planted_find(&planted, SLOT_DEAD, 0, 0);
+    *planted_state(&planted, dead) = (*planted_state(&planted, dead) & ~3u) | SLOT_LIVE;
+    expect("labels", dead, layout_tag_off(l, dead), false);
+}
+
+static void test_tag(void **state)
+{
+    (void)state;
+    const struct layout *l = &planted.layout;
+    uint32_t slot = planted_find(&planted, SLOT_LIVE, 1, 3);
+    uint64_t tag_at = layout_tag_off(l, slot);
+    struct disk_tag *tag = planted_tag(&planted, slot);
+    uint32_t level = TAG_LEVEL(tag->up);
+
+    tag->gen++;
+    expect("tag", slot, tag_at + 20, true);
+    tag->reserved = 1;
+    expect("tag", slot, tag_at + 24, true);
+    tag->label ^= 1;
+    expect("payload", slot, tag_at, true);
+    tag->vsum ^= 1;
+    expect("payload", slot, tag_at, true);
+    tag->up ^= 1;
+    expect("payload", slot, tag_at, true);
+
+    tag->up = TAG_UP(planted_root(&planted)->nuppers, level);
+    planted_sum_payload(&planted, slot);
+    expect("tag", slot, tag_at + 16, true);
+    tag->up = TAG_UP(l->uppers_per_chunk - 1, 2);
+    planted_sum_payload(&planted, slot);
+    expect("tag", slot, tag_at + 16, true);
+    assert_non_null(strstr(report.finding[0].message, "in one chunk"));
+    tag->up = TAG_UP(3, 0);
+    planted_sum_payload(&planted, slot);
+    expect("tag", slot, tag_at + 16, true);
+    uint32_t other = planted_find(&planted, SLOT_LIVE, 1, 2); /* lower, so it claims first */
+    tag->up = TAG_UP(TAG_CELL(planted_tag(&planted, other)->up), 1);
+    planted_sum_payload(&planted, slot);
+    expect("tag", slot, tag_at + 16, true);
+
+    uint32_t free_slot = planted_find(&planted, SLOT_FREE, 0, 0);
+    planted_tag(&planted, free_slot)->up = TAG_UP(planted_root(&planted)->nuppers, 3);
+    expect("tag", free_slot, layout_tag_off(l, free_slot) + 16, true);
+}
+
+static void test_vector(void **state)
+{
+    (void)state;
+    const struct layout *l = &planted.layout;
+    const enum slot_status statuses[] = {SLOT_LIVE, SLOT_DELETED, SLOT_DEAD};
+    for (size_t i = 0; i < 3; i++) {
+        uint32_t slot = planted_find(&planted, statuses[i], 0, 1);
+        planted_vec(&planted, slot)[4 * i + 2] ^= 0x10;
+        expect("payload", slot, layout_tag_off(l, slot), true);
+    }
+    uint32_t slot = planted_find(&planted, SLOT_LIVE, 0, 9);
+    planted_vec(&planted, slot)[4 * PLANTED_DIM + 1] = 1;
+    planted_sum_payload(&planted, slot);
+    expect("payload", slot, layout_vec_off(l, slot) + 4 * PLANTED_DIM + 1, true);
+    uint32_t free_slot = planted_find(&planted, SLOT_FREE, 0, 0);
+    planted_vec(&planted, free_slot)[0] ^= 0xff; /* unpublished: any bytes are legal */
+    planted_write(&planted, planted.data_bytes);
+    expect_sound(false);
+}
+
+static void test_row(void **state)
+{
+    (void)state;
+    const struct layout *l = &planted.layout;
+    uint32_t slot = planted_find(&planted, SLOT_LIVE, 0, 12);
+    uint32_t n = planted_links(&planted, slot), *row = planted_row(&planted, slot);
+    uint64_t at = layout_row_off(l, slot);
+    assert_true(n >= 3);
+    row[1] = planted_nslots(&planted);
+    expect("row", slot, at + 4, true);
+    row[1] = UINT32_MAX;
+    expect("row", slot, at + 4, true);
+    row[2] = slot;
+    expect("row", slot, at + 8, true);
+    row[2] = row[0];
+    expect("row", slot, at + 8, true);
+    row[0] = 0;
+    expect("row", slot, at + 4, true);
+    row[l->M0] = 1;
+    expect("row", slot, at + 4 * l->M0, true);
+    row[0] = planted_find(&planted, SLOT_FREE, 0, 0);
+    expect("row", slot, at, true);
+    uint32_t dead = planted_find(&planted, SLOT_DEAD, 0, 1);
+    planted_row(&planted, dead)[0] = planted_nslots(&planted) + 7;
+    expect("row", dead, layout_row_off(l, dead), true);
+}
+
+static void test_upper(void **state)
+{
+    (void)state;
+    const struct layout *l = &planted.layout;
+    uint32_t slot = planted_find(&planted, SLOT_LIVE, 2, 0);
+    uint32_t cell = TAG_CELL(planted_tag(&planted, slot)->up) + 1; /* of level 2 */
+    uint32_t *ids = planted_upper(&planted, cell);
+    uint64_t at = layout_upper_off(l, cell);
+    assert_true(ids[0] != 0);
+    uint32_t low = 1; /* a published slot of level 0 */
+    while (STATE_STATUS(*planted_state(&planted, low)) == SLOT_FREE ||
+           TAG_LEVEL(planted_tag(&planted, low)->up) > 0)
+        low++;
+    ids[0] = low;
+    expect("upper", slot, at, true);
+    ids[0] = planted_nslots(&planted);
+    expect("upper", slot, at, true);
+    ids[0] = slot;
+    expect("upper", slot, at, true);
+    ids[l->M] = low;
+    expect("upper", slot, at + 4 * l->M, true);
+}
+
+static void test_file_size(void **state)
+{
+    (void)state;
+    planted_write(&planted, planted.data_bytes - 1);
+    run(true);
+    assert_int_equal(report.result.damaged, 1);
+    expect_here("root", 0, ROOT_AT(extent), true);
+    planted_write(&planted, LAYOUT_CHUNK0_OFFSET + 100);
+    run(false);
+    assert_int_equal(report.result.damaged, 1);
+    planted_write(&planted, 100);
+    run(false);
+    assert_int_equal(report.result.damaged, 1);
+    planted_write(&planted, 0);
+    run(false);
+    assert_int_equal(report.result.damaged, 1);
+    assert_int_equal(unlink(planted.data_path), 0);
+    run(false);
+    assert_int_equal(report.result.damaged, 1);
+}
+
+/* Labels and log -------------------------------------------------------------------------------*/
+
+static void change_labels(const struct stage_label *changes, uint32_t n, uint64_t sum_seed)
+{
+    struct wal *wal;
+    struct wal_txn t;
+    assert_int_equal(wal_acquire(planted.path, true, &wal), NAVMAP_OK);
+    assert_int_equal(wal_txn_write(wal, &t), NAVMAP_OK);
+    assert_int_equal(labels_change(&t, 1, sum_seed, changes, n), NAVMAP_OK);
+    assert_int_equal(wal_txn_commit(&t), NAVMAP_OK);
+    wal_release(wal);
+}
+
+static void change_state(uint64_t more_last_lsn)
+{
+    struct wal *wal;
+    struct wal_txn t;
+    struct wal_state state;
+    assert_int_equal(wal_acquire(planted.path, true, &wal), NAVMAP_OK);
+    assert_int_equal(wal_txn_write(wal, &t), NAVMAP_OK);
+    assert_int_equal(wal_get_state(&t, &state), NAVMAP_OK);
+    state.last_lsn += more_last_lsn;
+    assert_int_equal(wal_put_state(&t, &state), NAVMAP_OK);
+    assert_int_equal(wal_txn_commit(&t), NAVMAP_OK);
+    wal_release(wal);
+}
+
+static void test_labels(void **state)
+{
+    (void)state;
+    const struct layout *l = &planted.layout;
+    uint32_t slot = planted_find(&planted, SLOT_LIVE, 0, 4);
+    uint32_t other = planted_find(&planted, SLOT_DEAD, 0, 0);
+    const struct disk_tag *tag = planted_tag(&planted, slot);
+    struct stage_label change = {tag->label, slot, tag->gen, 0, 0};
+
+    change_labels(&change, 1, l->uuid_low); /* gone */
+    run(false);
+    expect_here("labels", slot, layout_tag_off(l, slot), true);
+
+    planted_restore(&planted);
+    change.new_slot = other; /* leads elsewhere */
+    change.new_gen = planted_tag(&planted, other)->gen;
+    change_labels(&change, 1, l->uuid_low);
+    run(false);
+    expect_here("labels", other, layout_tag_off(l, other), false);
+    expect_here("labels", slot, layout_tag_off(l, slot), false);
+    assert_int_equal(report.result.damaged, 2);
+
+    planted_restore(&planted);
+    change.new_slot = planted_nslots(&planted); /* out of range */
+    change_labels(&change, 1, l->uuid_low);
+    run(false);
+    expect_here("labels", planted_nslots(&planted), NONE, false);
+
+    planted_restore(&planted);
+    change = (struct stage_label){99, 0, 0, slot, tag->gen}; /* a second label for one slot */
+    change_labels(&change, 1, l->uuid_low);
+    run(false);
+    expect_here("labels", slot, layout_tag_off(l, slot), true);
+
+    planted_restore(&planted);
+    change = (struct stage_label){99, 0, 0, slot, tag->gen}; /* its own sum does not hold */
+    change_labels(&change, 1, l->uuid_low + 1);
+    run(false);
+    expect_here("labels", 0, NONE, true);
+}
+
+/* LMDB keeps former pages about: change the bytes wherever they stand.  `offset` is from the hit. */
+static void flip_all(const void *what, size_t n, size_t offset)
+{
+    uint8_t *from = planted.wal, *end = planted.wal + planted.wal_bytes;
+    uint32_t hits = 0;
+    for (uint8_t *hit; (hit = memmem(from, (size_t)(end - from), what, n)) != NULL; hits++) {
+        hit[offset] ^= 1;
+        from = hit + n;
+    }
+    assert_true(hits > 0);
+    planted_write_wal(&planted);
+}
+
+static void test_meta(void **state)
+{
+    (void)state;
+    change_state(1); /* a commit that no record tells of */
+    run(true);
+    expect_here("log", 0, NONE, true);
+
+    planted_restore(&planted);
+    flip_all(planted.layout.uuid, 16, 20); /* the instance in meta.id, behind the uuid */
+    run(true);
+    expect_here("meta", 0, NONE, true);
+
+    planted_restore(&planted);
+    assert_int_equal(unlink(planted.wal_path), 0);
+    run(true);
+    expect_here("meta", 0, NONE, true);
+
+    planted_restore(&planted);
+    memset(planted.wal, 0x5a, planted.wal_bytes);
+    planted_write_wal(&planted);
+    run(true);
+    expect_here("meta", 0, NONE, true);
+}
+
+/* Reachability and random flips ----------------------------------------------------------------*/
+
+/* Take every link to `slot` out of the level-0 rows. */
+static void cut_off(uint32_t slot)
+{
+    for (uint32_t s = 1; s < planted_nslots(&planted); s++) {
+        uint32_t *row = planted_row(&planted, s), kept = 0;
+        for (uint32_t i = 0; i < planted.layout.M0; i++)
+            if (row[i] != slot)
+                row[kept++] = row[i];
+        memset(row + kept, 0, (planted.layout.M0 - kept) * sizeof(*row));
+    }
+}
+
+static void test_unreachable(void **state)
+{
+    (void)state;
+    uint64_t live = planted_root(&planted)->n_live;
+    uint32_t slot = 1;
+    while (STATE_STATUS(*planted_state(&planted, slot)) != SLOT_LIVE ||
+           TAG_LEVEL(planted_tag(&planted, slot)->up) > 0)
+        slot++;
+    cut_off(slot);
+    planted_write(&planted, planted.data_bytes);
+    run(false);
+    assert_int_equal(report.result.damaged, 0);
+    assert_int_equal(report.result.warnings, 1);
+    assert_int_equal(report.result.reachable, live - 1);
+    assert_string_equal(report.finding[0].section, "graph");
+    assert_int_equal(report.finding[0].slot, slot);
+}
+
+/* One bit anywhere under a checksum: header, ROOT, or a published payload. */
+static void test_random_bits(void **state)
+{
+    (void)state;
+    uint64_t random = planted_seed();
+    const struct layout *l = &planted.layout;
+    for (int round = 0; round < 150; round++) {
+        uint32_t kind = (uint32_t)(planted_random(&random) % 4), slot = 0;
+        uint64_t at = 0, expected = 0;
+        const char *section = "header";
+        if (kind == 0) {
+            at = planted_random(&random) % 4096;
+        } else if (kind == 1) {
+            section = "root";
+            at = LAYOUT_ROOT_OFFSET + planted_random(&random) % 128;
+            expected = ROOT_AT(sum);
+        } else {
+            do
+                slot = 1 + (uint32_t)(planted_random(&random) % (planted_nslots(&planted) - 1));
+            while (STATE_STATUS(*planted_state(&planted, slot)) == SLOT_FREE);
+            section = "payload";
+            expected = layout_tag_off(l, slot);
+            at = kind == 2 ? expected + planted_random(&random) % 20 /* not gen, not reserved */
+                           : layout_vec_off(l, slot) + planted_random(&random) % l->vec_stride;
+        }
+        uint8_t bit = (uint8_t)(1u << planted_random(&random) % 8);
+        planted.data[at] ^= bit;
+        planted_write(&planted, planted.data_bytes);
+        run(false);
+        if (!planted_has(&report, section, slot, expected)) {
+            planted_print(&report);
+            fail_msg("round %d: byte %llu, mask %02x: no damage in %s, slot %u, offset %llu", round,
+                     (unsigned long long)at, bit, section, slot, (unsigned long long)expected);
+        }
+        planted.data[at] ^= bit;
+    }
+}
+
+static void test_no_index(void **state)
+{
+    (void)state;
+    planted_verify("/nonexistent/index", false, &report);
+    assert_int_equal(report.status, NAVMAP_ENOINDEX);
+    planted_verify(planted.data_path, false, &report);
+    assert_int_equal(report.status, NAVMAP_ENOINDEX);
+    planted_verify(planted.dir, false, &report);
+    assert_int_equal(report.status, NAVMAP_ENOINDEX);
+    struct navmap_verify_result result;
+    assert_int_equal(navmap_verify(NULL, false, NULL, NULL, &result), NAVMAP_EINVAL);
+    assert_int_equal(navmap_verify(planted.path, false, NULL, NULL, &result), NAVMAP_OK);
+    assert_int_equal(result.damaged, 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup(test_sound, restore_index),
+        cmocka_unit_test_setup(test_header, restore_index),
+        cmocka_unit_test_setup(test_newer_version, restore_index),
+        cmocka_unit_test_setup(test_root, restore_index),
+        cmocka_unit_test_setup(test_entry, restore_index),
+        cmocka_unit_test_setup(test_counters, restore_index),
+        cmocka_unit_test_setup(test_live_and_padding, restore_index),
+        cmocka_unit_test_setup(test_state, restore_index),
+        cmocka_unit_test_setup(test_tag, restore_index),
+        cmocka_unit_test_setup(test_vector, restore_index),
+        cmocka_unit_test_setup(test_row, restore_index),
+        cmocka_unit_test_setup(test_upper, restore_index),
+        cmocka_unit_test_setup(test_file_size, restore_index),
+        cmocka_unit_test_setup(test_labels, restore_index),
+        cmocka_unit_test_setup(test_meta, restore_index),
+        cmocka_unit_test_setup(test_unreachable, restore_index),
+        cmocka_unit_test_setup(test_random_bits, restore_index),
+        cmocka_unit_test_setup(test_no_index, restore_index),
+    };
+    return cmocka_run_group_tests(tests, make_index, free_index);
+}

@@ -1,0 +1,74 @@
+"""How long an open takes, and the first answer: fresh processes, imports excluded, warm cache.
+
+    tools/bench/open_time.py INDEX [INDEX ...] [--runs 100] [--queries queries.npy]
+
+For each index, interleaved: `--runs` new processes open it as a reader, as many as the writer
+(a clean index: each closes it again), and as many time from before open to after the first answer
+(k=10, ef=50).  Prints one JSON object: milliseconds, median and p95, apart.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+
+CHILD = """
+import sys, time
+import numpy as np
+import navmap
+path, mode, queries = sys.argv[1:4]
+query = np.load(queries, mmap_mode="r")[int(sys.argv[4])] if queries else None
+started = time.perf_counter()
+index = navmap.open(path, mode)
+if query is not None:
+    index.knn_query(query, k=10, ef=50)
+print(1e3 * (time.perf_counter() - started))
+index.close()
+"""
+
+
+def once(path: str, mode: str, queries: str, row: int) -> float:
+    command = [sys.executable, "-c", CHILD, path, mode, queries, str(row)]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def spread(values: list[float]) -> dict[str, float]:
+    ordered = sorted(values)
+    return {
+        "min": round(ordered[0], 3),
+        "median": round(statistics.median(ordered), 3),
+        "p95": round(ordered[int(0.95 * (len(ordered) - 1))], 3),
+        "max": round(ordered[-1], 3),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("index", nargs="+")
+    parser.add_argument("--runs", type=int, default=100)
+    parser.add_argument("--queries", default="", help=".npy; times the first answer too")
+    args = parser.parse_args()
+    cases = [("reader", "r", ""), ("writer", "r+", "")]
+    if args.queries:
+        cases.append(("reader_first_answer", "r", args.queries))
+    times: dict[str, dict[str, list[float]]] = {
+        path: {name: [] for name, _, _ in cases} for path in args.index
+    }
+    for run in range(-2, args.runs):  # two that do not count
+        for path in args.index:
+            for name, mode, queries in cases:
+                taken = once(path, mode, queries, run % 5000)
+                if run >= 0:
+                    times[path][name].append(taken)
+    report = {
+        path: {name: spread(values) for name, values in by_name.items()}
+        for path, by_name in times.items()
+    }
+    print(json.dumps(report, indent=1))
+
+
+if __name__ == "__main__":
+    main()
