@@ -157,7 +157,7 @@ static bool link_back(navmap_index *ix, struct scratch *s, const struct graph *g
     return taken;
 }
 
-/* A5: into the row of `to` after all, in the place of its last id, which the new node takes over. */
+/* A5: into the row of `to` after all, in the place of its last id, which the node takes over. */
 static void force_back(navmap_index *ix, const struct graph *g, struct near to, struct own_row *own)
 {
     uint32_t *row = store_row_edit(ix->store, to.id, own->level), last = own->width - 1;

@@ -36,29 +36,31 @@ typedef struct navmap_index navmap_index; /* an open index; opaque; shared among
 enum navmap_space { NAVMAP_L2 = 0, NAVMAP_IP = 1, NAVMAP_COSINE = 2 }; /* on disk: frozen */
 enum navmap_mode { NAVMAP_READ = 0, NAVMAP_WRITE = 1 };
 enum navmap_durability {
-    NAVMAP_FULL = 0,  /* a mutating call that returned is durable and visible everywhere */
-    NAVMAP_MANUAL = 1 /* durable and visible after navmap_flush(), navmap_close(), or a full stage */
+    NAVMAP_FULL = 0, /* a mutating call that returned is durable and visible everywhere */
+    NAVMAP_MANUAL =
+        1 /* durable and visible after navmap_flush(), navmap_close(), or a full stage */
 };
 
 /* Zero means the default everywhere except dim. */
 struct navmap_options {
-    uint32_t struct_size;     /* sizeof(struct navmap_options): fields may be added */
-    uint32_t dim;             /* 1..65536 */
-    uint32_t space;           /* enum navmap_space */
-    uint32_t M;               /* links per node and upper level, 2..512; default 16; level 0 has 2M */
-    uint32_t ef_construction; /* beam width while adding; default 200; at least M is used */
-    uint32_t durability;      /* enum navmap_durability */
-    uint64_t random_seed;     /* of the level draw; default 100 */
-    uint64_t max_elements;    /* labels allowed; 0 = the index grows by itself */
+    uint32_t struct_size; /* sizeof(struct navmap_options): fields may be added */
+    uint32_t dim;         /* 1..65536 */
+    uint32_t space;       /* enum navmap_space */
+    uint32_t M;           /* links per node and upper level, 2..512; default 16; level 0 has 2M */
+    uint32_t ef_construction;       /* beam width while adding; default 200; at least M is used */
+    uint32_t durability;            /* enum navmap_durability */
+    uint64_t random_seed;           /* of the level draw; default 100 */
+    uint64_t max_elements;          /* labels allowed; 0 = the index grows by itself */
     uint32_t allow_replace_deleted; /* 0 or 1; kept in the file */
-    uint32_t slot_shift;      /* slots per chunk as a power of two, 4..16; default chosen by size */
+    uint32_t slot_shift; /* slots per chunk as a power of two, 4..16; default chosen by size */
 };
 
 struct navmap_open_options {
     uint32_t struct_size; /* sizeof(struct navmap_open_options) */
     uint32_t durability;  /* enum navmap_durability; for NAVMAP_WRITE */
     double timeout;       /* seconds to wait for the writer lock; 0 = not at all; < 0 = for ever */
-    uint64_t checkpoint_bytes; /* log size that triggers a checkpoint; 0 = clamp(data/4, 1 MiB, 128 MiB) */
+    uint64_t
+        checkpoint_bytes; /* log size that triggers one; 0 = clamp(data/4, 1 MiB, 128 MiB) */
 };
 
 /* Create a durable index, a directory, at `path`, and hold it as its writer.
@@ -103,7 +105,8 @@ struct navmap_add_options {
  * *ret_added rows in the index, whole, and no other.  *ret_added is written always (it may be
  * NULL).  Algorithm: HNSW insertion, Malkov and Yashunin 2018, algorithms 1, 2, 4 and 5. */
 NAVMAP_API navmap_status navmap_add(navmap_index *index, uint64_t n, const float *vectors,
-                                    const uint64_t *labels, const struct navmap_add_options *options,
+                                    const uint64_t *labels,
+                                    const struct navmap_add_options *options,
                                     uint64_t *ret_added) NAVMAP_MUST_USE;
 
 struct navmap_search_options {
@@ -128,8 +131,8 @@ NAVMAP_API navmap_status navmap_search(navmap_index *index, uint64_t nq, const f
                                        uint64_t *ret_found) NAVMAP_MUST_USE;
 
 /* The same by scanning every live vector: exact, O(nq * n * dim). */
-NAVMAP_API navmap_status navmap_search_exact(navmap_index *index, uint64_t nq,
-                                             const float *queries, uint64_t k,
+NAVMAP_API navmap_status navmap_search_exact(navmap_index *index, uint64_t nq, const float *queries,
+                                             uint64_t k,
                                              const struct navmap_search_options *options,
                                              uint64_t *ret_labels, float *ret_distances,
                                              uint64_t *ret_found) NAVMAP_MUST_USE;
@@ -147,9 +150,8 @@ NAVMAP_API navmap_status navmap_get(navmap_index *index, uint64_t n, const uint6
 NAVMAP_API navmap_status navmap_contains(navmap_index *index, uint64_t label,
                                          bool *ret_contains) NAVMAP_MUST_USE;
 /* Committed labels, at most `capacity`; *ret_n is how many there are (call again if larger). */
-NAVMAP_API navmap_status navmap_labels(navmap_index *index, bool include_deleted,
-                                       uint64_t capacity, uint64_t *ret_labels,
-                                       uint64_t *ret_n) NAVMAP_MUST_USE;
+NAVMAP_API navmap_status navmap_labels(navmap_index *index, bool include_deleted, uint64_t capacity,
+                                       uint64_t *ret_labels, uint64_t *ret_n) NAVMAP_MUST_USE;
 
 /* Commit what is staged and checkpoint: the log is empty when it returns. */
 NAVMAP_API navmap_status navmap_flush(navmap_index *index) NAVMAP_MUST_USE;
@@ -174,7 +176,7 @@ struct navmap_stats {
 /* Instant: reads counters, visits no slot. */
 NAVMAP_API navmap_status navmap_get_stats(navmap_index *index,
                                           struct navmap_stats *ret_stats) NAVMAP_MUST_USE;
-/* The same about the index at `path`, from outside: nothing is recovered or written, a writer is not
+/* The same about the index at `path`, from outside: nothing is recovered or written, a writer not
  * disturbed.  mode, durability, pending and poisoned are 0.  With nobody writing and last_lsn above
  * checkpoint_lsn a crash left a log; the counts are those after its replay.  Cost: O(1) + O(log).
  *   NAVMAP_ENOINDEX, NAVMAP_EVERSION, NAVMAP_ECORRUPT (navmap_verify tells more), NAVMAP_EIO */
@@ -191,10 +193,10 @@ struct navmap_finding {
 typedef void navmap_report(void *ctx, const struct navmap_finding *finding);
 struct navmap_verify_result {
     uint64_t slots, rows, uppers, payloads, labels, log_records; /* looked at */
-    uint64_t reachable;                                          /* live slots found from the entry */
+    uint64_t reachable; /* live slots found from the entry */
     uint64_t damaged, warnings;
 };
-/* Check the index at `path` from outside, also beside a live writer; nothing is written.  quick: what
+/* Check the index at `path` from outside, also beside a live writer; writes nothing.  quick: what
  * every open checks; else every checksum, bound, link, level, label both ways, and reachability.
  * If a crash left a log, the index is checked as the replay will leave it, and a warning says so;
  * bytes that the replay overwrites are not judged.  `report` may be NULL.

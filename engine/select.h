@@ -6,7 +6,7 @@
  *
  * S1  Copies.  A candidate as near to the node as the node is to itself has the same vector.  One
  *     copy is taken like any candidate; the others get what the diverse ones leave, but an
- *     eighth of the row at least.  Taken in order, as the comparison alone would have it, thousands of
+ *     eighth of the row at least.  Taken in order, as the comparison alone has it, thousands of
  *     equal vectors fill each other's rows and shut the rest of the graph out; without their share
  *     they would lose each other.
  * S2  Among the copies the choice is by a hash of the two slots, not by order: they then form a
@@ -24,7 +24,7 @@ void select_sort(struct near *near, uint32_t n);
 bool select_is_diverse(const struct graph *g, struct near c, const struct near *taken, uint32_t n);
 
 /* Choose at most `max` of the n candidates of `slot` (ascending, writer's graph) into ret_chosen,
- * which may be the candidates' own array.  All of them when n < max.  `aside` is working room for n.
+ * which may be the candidates' own array.  All of them when n < max.  `aside` is room for n.
  * Returns how many. */
 uint32_t select_diverse(const struct graph *g, uint32_t slot, const struct near *near, uint32_t n,
                         uint32_t max, struct near *aside, struct near *ret_chosen);

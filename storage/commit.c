@@ -16,6 +16,8 @@
 #include "storage/io.h"
 #include "storage/labels.h"
 
+#define RESERVE_PAGES 48u
+
 /* C2: one msync per run of touched chunks.  The payload area of a chunk holds nothing but payload;
  * a run is merged over a chunk border when the chunk behind it was never used before, so no row is
  * written early on its behalf. */
@@ -83,6 +85,16 @@ static bool same_state(const struct wal_state *a, const struct wal_state *b)
            a->last_lsn == b->last_lsn;
 }
 
+/* Upper bound of the pages that C3 makes dirty: a frame each and the tree above them, a leaf per
+ * label and its splits, and some for LMDB's own lists. */
+static uint64_t pages_needed(const struct store *s, const struct commit *c)
+{
+    uint64_t frames = c->nbytes / wal_frame_bytes(s->wal) + 1;
+    uint64_t labels = s->stage.n_labels;
+    uint64_t leaves = (s->stage.root.n_live + s->stage.root.n_deleted) / 32 + labels / 32 + 1;
+    return frames + frames / 32 + (labels < leaves ? labels : leaves) + labels / 32 + RESERVE_PAGES;
+}
+
 /* C3: fill the transaction. */
 static navmap_status fill(struct store *s, struct commit *c, struct wal_txn *t)
 {
@@ -111,6 +123,7 @@ static bool harmless(navmap_status status)
 /* C3 and C4, again with a larger map as often as it is full.  The env lock is held. */
 static navmap_status commit_point(struct store *s, struct commit *c)
 {
+    TRY(wal_make_room(s->wal, pages_needed(s, c)));
     for (;;) {
         struct wal_txn t;
         TRY(wal_txn_write(s->wal, &t));

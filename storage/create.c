@@ -84,6 +84,11 @@ static navmap_status fill_dir(const char *dir, const struct layout *l, uint64_t 
     return NAVMAP_OK;
 }
 
+static void ignore(navmap_status status)
+{
+    (void)status;
+}
+
 /* Best effort: what a failed create leaves under its temporary name. */
 static void remove_dir(const char *dir)
 {
@@ -91,8 +96,8 @@ static void remove_dir(const char *dir)
     char path[4096];
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (snprintf(path, sizeof path, "%s/%s", dir, names[i]) < (int)sizeof path)
-            (void)unlink(path);
-    (void)rmdir(dir);
+            ignore(io_unlink(path));
+    ignore(io_rmdir(dir));
 }
 
 static char *parent_of(const char *path)
@@ -129,9 +134,11 @@ static navmap_status create_and_rename(const char *path, const char *parent, con
         STORE_KILL_POINT(CREATE_RENAMED);
         return io_fsync_dir(parent);
     }
+    char why[512]; /* cleaning up must not replace the reason */
+    (void)snprintf(why, sizeof why, "%s", navmap_error_detail());
     lock_close(lock);
     remove_dir(temporary);
-    return status;
+    return fail(status, "%s", why);
 }
 
 static char *temporary_name(const char *path)

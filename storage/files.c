@@ -1,8 +1,6 @@
 /* files.c -- finding the data file of an index directory. */
 #include "storage/files.h"
 
-#include <dirent.h>
-#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -35,31 +33,38 @@ static int by_number(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
+struct generations {
+    const char *dir;
+    uint64_t *list;
+    uint32_t n;
+};
+
+static navmap_status add_generation(void *ctx, const char *name)
+{
+    struct generations *g = ctx;
+    uint64_t generation = generation_of(name);
+    if (generation == 0)
+        return NAVMAP_OK;
+    uint64_t *longer = realloc(g->list, (g->n + 1) * sizeof *longer);
+    if (!longer)
+        return fail(NAVMAP_ENOMEM, "reading directory %s: out of memory", g->dir);
+    g->list = longer;
+    g->list[g->n++] = generation;
+    return NAVMAP_OK;
+}
+
 navmap_status files_generations(const char *dir, uint64_t **ret_generations, uint32_t *ret_n)
 {
-    DIR *d = opendir(dir);
-    if (!d)
-        return fail_errno(errno, 0, "reading directory", dir);
-    uint64_t *list = NULL;
-    uint32_t n = 0;
-    for (struct dirent *entry; (entry = readdir(d)) != NULL;) {
-        uint64_t generation = generation_of(entry->d_name);
-        if (generation == 0)
-            continue;
-        uint64_t *longer = realloc(list, (n + 1) * sizeof *list);
-        if (!longer) {
-            free(list);
-            (void)closedir(d);
-            return fail(NAVMAP_ENOMEM, "reading directory %s: out of memory", dir);
-        }
-        list = longer;
-        list[n++] = generation;
+    struct generations g = {.dir = dir};
+    navmap_status status = io_list(dir, add_generation, &g);
+    if (status != NAVMAP_OK) {
+        free(g.list);
+        return status;
     }
-    (void)closedir(d);
-    if (n > 1)
-        qsort(list, n, sizeof *list, by_number);
-    *ret_generations = list;
-    *ret_n = n;
+    if (g.n > 1)
+        qsort(g.list, g.n, sizeof *g.list, by_number);
+    *ret_generations = g.list;
+    *ret_n = g.n;
     return NAVMAP_OK;
 }
 

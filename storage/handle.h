@@ -77,6 +77,9 @@ navmap_status store_recover(struct store *s) NAVMAP_MUST_USE;
 /* O7, and what every open asks of a root; its sum only where no writer may be storing it. */
 navmap_status store_check_root(const struct store *s, const struct view *v,
                                bool sum) NAVMAP_MUST_USE;
+/* The log and the data file of one index. */
+navmap_status store_check_identity(const struct store *s, const struct wal_id *id,
+                                   const struct layout *l, const char *path) NAVMAP_MUST_USE;
 /* grow.c: at least `nchunks` chunks allocated and mapped.  write_lock held. */
 navmap_status store_grow(struct store *s, uint32_t nchunks) NAVMAP_MUST_USE;
 /* Follow a file that somebody else grew (readers). */

@@ -6,6 +6,7 @@
  */
 #include "storage/io.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -320,6 +321,37 @@ navmap_status io_mkdir(const char *path)
     if (err == EEXIST)
         return fail(NAVMAP_EEXIST, "mkdir %s: something is there already", path);
     return err == 0 ? NAVMAP_OK : fail_errno(err, 1, "mkdir", path);
+}
+
+navmap_status io_rmdir(const char *path)
+{
+    return rmdir(path) == 0 ? NAVMAP_OK : fail_errno(errno, 1, "rmdir", path);
+}
+
+navmap_status io_list(const char *path, io_visit *visit, void *ctx)
+{
+    DIR *dir = opendir(path);
+    if (!dir)
+        return fail_errno(errno, 0, "reading directory", path);
+    navmap_status status = NAVMAP_OK;
+    for (struct dirent *e; status == NAVMAP_OK && (e = readdir(dir)) != NULL;)
+        if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)
+            status = visit(ctx, e->d_name);
+    (void)closedir(dir);
+    return status;
+}
+
+navmap_status io_stat(const char *path, struct io_info *ret_info)
+{
+    struct stat st;
+    if (stat(path, &st) != 0) {
+        if (errno == ENOENT || errno == ENOTDIR)
+            return fail(NAVMAP_ENOINDEX, "%s: nothing is there", path);
+        return fail_errno(errno, 0, "stat", path);
+    }
+    *ret_info = (struct io_info){
+        .directory = S_ISDIR(st.st_mode), .dev = (uint64_t)st.st_dev, .ino = (uint64_t)st.st_ino};
+    return NAVMAP_OK;
 }
 
 navmap_status io_file_size(int fd, const char *path, uint64_t *ret_bytes)

@@ -8,6 +8,7 @@
 #ifndef NAVMAP_STORAGE_IO_H
 #define NAVMAP_STORAGE_IO_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -119,6 +120,16 @@ navmap_status io_mmap(void *address, uint64_t len, int prot, int flags, int fd, 
 navmap_status io_rename(const char *from, const char *to, int no_replace) NAVMAP_MUST_USE;
 navmap_status io_unlink(const char *path) NAVMAP_MUST_USE;
 navmap_status io_mkdir(const char *path) NAVMAP_MUST_USE;
+navmap_status io_rmdir(const char *path) NAVMAP_MUST_USE; /* it must be empty */
+/* Each name in a directory but "." and ".."; what `visit` returns ends the walk unless it is OK. */
+typedef navmap_status io_visit(void *ctx, const char *name);
+navmap_status io_list(const char *path, io_visit *visit, void *ctx) NAVMAP_MUST_USE;
+/* What a path names; NAVMAP_ENOINDEX when there is nothing. */
+struct io_info {
+    bool directory;
+    uint64_t dev, ino;
+};
+navmap_status io_stat(const char *path, struct io_info *ret_info) NAVMAP_MUST_USE;
 navmap_status io_file_size(int fd, const char *path, uint64_t *ret_bytes) NAVMAP_MUST_USE;
 /* NAVMAP_EFSTYPE when `path` lies on NFS, SMB/CIFS, 9p, Ceph, Lustre, AFS, or FUSE. */
 navmap_status io_check_fs(const char *path) NAVMAP_MUST_USE;

@@ -9,7 +9,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
-#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -29,13 +28,12 @@ static double now_s(void)
 
 static navmap_status check_directory(const char *path)
 {
-    struct stat st;
-    if (stat(path, &st) != 0) {
-        if (errno == ENOENT || errno == ENOTDIR)
-            return fail(NAVMAP_ENOINDEX, "%s: no such index", path);
-        return fail_errno(errno, 0, "opening", path);
-    }
-    if (!S_ISDIR(st.st_mode))
+    struct io_info info;
+    navmap_status status = io_stat(path, &info);
+    if (status == NAVMAP_ENOINDEX)
+        return fail(NAVMAP_ENOINDEX, "%s: no such index", path);
+    TRY(status);
+    if (!info.directory)
         return fail(NAVMAP_ENOINDEX, "%s: a navmap index is a directory, this is a file", path);
     return io_check_fs(path);
 }
@@ -131,7 +129,27 @@ static navmap_status read_chunks(int fd, const char *path, uint32_t *ret_nchunks
     return NAVMAP_OK;
 }
 
-static navmap_status map_reader(struct store *s, uint64_t generation, bool writer_live)
+/* `log`: what LMDB says, or NULL beside a writer. */
+struct log_view {
+    struct wal_id id;
+    struct wal_state state;
+};
+
+static navmap_status check_against_log(const struct store *s, const struct log_view *log)
+{
+    const struct view *v = s->view;
+    TRY(store_check_root(s, v, log != NULL));
+    if (!log)
+        return NAVMAP_OK;
+    TRY(store_check_identity(s, &log->id, &v->layout, v->path));
+    uint64_t lsn = view_load64(&view_root(v)->lsn, memory_order_relaxed);
+    if (lsn != log->state.last_lsn)
+        return fail(NAVMAP_ECORRUPT, "%s: root lsn: expected %llu, found %llu", v->path,
+                    (unsigned long long)log->state.last_lsn, (unsigned long long)lsn);
+    return NAVMAP_OK;
+}
+
+static navmap_status map_reader(struct store *s, uint64_t generation, const struct log_view *log)
 {
     struct layout l;
     int fd = -1, read_only = 0;
@@ -146,24 +164,23 @@ static navmap_status map_reader(struct store *s, uint64_t generation, bool write
         io_close(fd);
     free(path);
     TRY(status);
-    return store_check_root(s, s->view, !writer_live);
+    return check_against_log(s, log);
 }
 
 /* One look under R(sh).  *ret_recover: the log has work and nobody is writing. */
 static navmap_status attach(struct store *s, bool *ret_recover)
 {
     bool held;
-    struct wal_id id;
-    struct wal_state state;
+    struct log_view log;
     uint64_t generation;
     TRY(lock_writer_held(&s->lock, &held));
     if (held) {
         TRY(files_current(s->path, &generation));
-        return map_reader(s, generation, true);
+        return map_reader(s, generation, NULL);
     }
-    TRY(wal_peek(s->path, &id, &state));
-    *ret_recover = state.ckpt_lsn != state.last_lsn;
-    return *ret_recover ? NAVMAP_OK : map_reader(s, state.generation, false);
+    TRY(wal_peek(s->path, &log.id, &log.state));
+    *ret_recover = log.state.ckpt_lsn != log.state.last_lsn;
+    return *ret_recover ? NAVMAP_OK : map_reader(s, log.state.generation, &log);
 }
 
 /* Be the writer just long enough to recover. */

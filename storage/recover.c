@@ -44,8 +44,8 @@ navmap_status store_check_root(const struct store *s, const struct view *v, bool
     return NAVMAP_OK;
 }
 
-static navmap_status check_identity(const struct store *s, const struct wal_id *id,
-                                    const struct layout *l, const char *path)
+navmap_status store_check_identity(const struct store *s, const struct wal_id *id,
+                                   const struct layout *l, const char *path)
 {
     if (memcmp(id->uuid, l->uuid, sizeof id->uuid) != 0 || id->instance != l->instance)
         return fail(NAVMAP_ECORRUPT, "%s: it belongs to another index than the log in %s", path,
@@ -185,7 +185,7 @@ static navmap_status in_txn(struct store *s, struct wal_txn *t, struct wal_state
     TRY(wal_get_state(t, ret_state));
     STORE_KILL_POINT(O3);
     TRY(files_open_data(s->path, ret_state->generation, O_RDWR, &fd, &path, &l, &read_only));
-    navmap_status status = check_identity(s, &id, &l, path);
+    navmap_status status = store_check_identity(s, &id, &l, path);
     if (status == NAVMAP_OK && read_only)
         status = fail(NAVMAP_EREADONLY, "%s: it uses features this version can read but not write",
                       path);

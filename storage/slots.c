@@ -1,4 +1,4 @@
-/* slots.c -- the life of a slot as the writer stages it: find a place, fill it, publish it, mark it.
+/* slots.c -- the life of a slot as the writer stages it: place, payload, publication, mark.
  *
  *   FREE --item--> LIVE --mark--> DELETED --label given away--> DEAD --sweep--> FREE(gen+1)
  *                  LIVE <-unmark- DELETED     LIVE --its label updated--> DEAD

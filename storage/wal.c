@@ -12,7 +12,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
@@ -252,13 +251,12 @@ static void wal_free(struct wal *w)
     free(w);
 }
 
-static navmap_status stat_file(const char *path, struct stat *ret_st)
+static navmap_status stat_file(const char *path, struct io_info *ret_info)
 {
-    if (stat(path, ret_st) == 0)
-        return NAVMAP_OK;
-    if (errno == ENOENT)
-        return fail(NAVMAP_ECORRUPT, "%s is missing (navmap salvage can rebuild it)", path);
-    return fail_errno(errno, 0, "opening", path);
+    navmap_status status = io_stat(path, ret_info);
+    if (status == NAVMAP_ENOINDEX)
+        return fail(NAVMAP_ECORRUPT, "%s is missing", path);
+    return status;
 }
 
 static struct wal *wal_new(const char *path)
@@ -288,11 +286,11 @@ static navmap_status reopen(struct wal *w, bool writer)
     return status;
 }
 
-static navmap_status acquire_locked(const char *path, const struct stat *st, bool writer,
+static navmap_status acquire_locked(const char *path, const struct io_info *st, bool writer,
                                     struct wal **ret_wal)
 {
     struct wal *w = registry;
-    while (w && (w->dev != (uint64_t)st->st_dev || w->ino != (uint64_t)st->st_ino))
+    while (w && (w->dev != st->dev || w->ino != st->ino))
         w = w->next;
     if (w) {
         if (atomic_load(&w->broken))
@@ -306,8 +304,8 @@ static navmap_status acquire_locked(const char *path, const struct stat *st, boo
     w = wal_new(path);
     if (!w)
         return fail(NAVMAP_ENOMEM, "opening %s: out of memory", path);
-    w->dev = (uint64_t)st->st_dev;
-    w->ino = (uint64_t)st->st_ino;
+    w->dev = st->dev;
+    w->ino = st->ino;
     navmap_status status = env_open_any(w, writer);
     if (status != NAVMAP_OK) {
         wal_free(w);
@@ -321,7 +319,7 @@ static navmap_status acquire_locked(const char *path, const struct stat *st, boo
 
 static navmap_status acquire(const char *path, bool writer, struct wal **ret_wal)
 {
-    struct stat st;
+    struct io_info st;
     TRY(stat_file(path, &st));
     (void)pthread_once(&registry_once, registry_init);
     (void)pthread_mutex_lock(&registry_lock);
@@ -342,7 +340,7 @@ navmap_status wal_acquire(const char *dir, bool writer, struct wal **ret_wal)
 
 static navmap_status peek_open(const char *path, struct wal **ret_wal)
 {
-    struct stat st;
+    struct io_info st;
     TRY(stat_file(path, &st));
     struct wal *w = wal_new(path);
     if (!w)

@@ -67,6 +67,11 @@ navmap_status wal_sync(struct wal *w) NAVMAP_MUST_USE;
 navmap_status wal_reader_check(struct wal *w) NAVMAP_MUST_USE;
 /* Have blocks behind the first `bytes` of wal.mdb, so that a checkpoint finds room. */
 navmap_status wal_reserve(struct wal *w, uint64_t bytes) NAVMAP_MUST_USE;
+/* Have blocks for the next write transaction to make `pages` pages dirty, beyond what LMDB can
+ * reuse.  LMDB reports a short write on a full disk as EIO, whose outcome would have to be taken
+ * for unknown; so the room is taken first.  No transaction of this thread is open.
+ * NAVMAP_ENOSPC: nothing happened. */
+navmap_status wal_make_room(struct wal *w, uint64_t pages) NAVMAP_MUST_USE;
 uint64_t wal_allocated(const struct wal *w);
 uint32_t wal_frame_bytes(const struct wal *w);
 

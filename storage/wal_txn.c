@@ -4,6 +4,8 @@
  */
 #include "storage/wal.h"
 
+#include <string.h>
+
 #include "storage/fail.h"
 #include "storage/wal_env.h"
 #include "storage/wal_guard.h"
@@ -105,6 +107,49 @@ navmap_status wal_txn_read(struct wal *w, struct wal_txn *ret_txn)
     if (atomic_load(&w->broken))
         return wal_broken(w);
     return WAL_GUARDED(w, txn_read(w, ret_txn));
+}
+
+/* Free pages that the next write transaction may use: not those that the last one freed. */
+static navmap_status count_free(struct wal_txn *t, uint64_t *ret_pages)
+{
+    const MDB_dbi free_dbi = 0;
+    MDB_cursor *cursor = NULL;
+    MDB_val key, value;
+    uint64_t pages = 0, newest = mdb_txn_id(t->txn);
+    TRY(wal_fail(t->wal, t, mdb_cursor_open(t->txn, free_dbi, &cursor), "counting free pages of"));
+    int rc = mdb_cursor_get(cursor, &key, &value, MDB_FIRST);
+    for (; rc == 0; rc = mdb_cursor_get(cursor, &key, &value, MDB_NEXT)) {
+        size_t freed_by, n;
+        if (key.mv_size != sizeof freed_by || value.mv_size < sizeof n)
+            break;
+        memcpy(&freed_by, key.mv_data, sizeof freed_by);
+        memcpy(&n, value.mv_data, sizeof n);
+        if (freed_by >= newest)
+            break;
+        pages += n;
+    }
+    mdb_cursor_close(cursor);
+    *ret_pages = pages;
+    return NAVMAP_OK;
+}
+
+static navmap_status count_free_guarded(struct wal_txn *t, uint64_t *ret_pages)
+{
+    return WAL_GUARDED(t->wal, count_free(t, ret_pages));
+}
+
+navmap_status wal_make_room(struct wal *w, uint64_t pages)
+{
+    struct wal_txn t;
+    MDB_envinfo info;
+    uint64_t free_pages = 0, page = wal_frame_bytes(w) + 16u;
+    TRY(wal_txn_read(w, &t)); /* LMDB shows its list of free pages to read transactions only */
+    navmap_status status = count_free_guarded(&t, &free_pages);
+    wal_txn_abort(&t);
+    TRY(status);
+    TRY(wal_fail(w, NULL, mdb_env_info(w->env, &info), "mdb_env_info"));
+    pages = free_pages < pages ? pages - free_pages : 0;
+    return wal_reserve(w, (info.me_last_pgno + 1 + pages) * page);
 }
 
 navmap_status wal_txn_commit(struct wal_txn *t)

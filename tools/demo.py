@@ -50,11 +50,12 @@ def neighbours(index, words, vectors, label, k=5):
 
 
 def writer(path):
+    import numpy as np
+
     import navmap
 
     words, vectors = load()
-    # Shuffled, so that a watched word may come at any time.
-    order = __import__("numpy").random.default_rng(7).permutation(len(words))
+    order = np.random.default_rng(7).permutation(len(words))  # watched words come at any time
     with navmap.create(path, space="cosine", dim=vectors.shape[1]) as index:
         say("created")
         sys.stdin.readline()  # the reader has opened it
@@ -204,23 +205,16 @@ class Screen:
 
 
 def expect(events, *kinds):
-    """The next event, which must be one of `kinds`; a child that died ends the demo."""
+    """The next event, which must be one of `kinds`; a child that failed ends the demo."""
     try:
         child, event = events.get(timeout=DEADLINE)
     except queue.Empty:
         raise SystemExit(f"demo: nothing happened for {DEADLINE} seconds") from None
+    if event["kind"] == "ended" and event["status"] != 0:
+        raise SystemExit(f"demo: the {child.role} ended with status {event['status']}")
     if event["kind"] not in kinds:
-        if event["kind"] == "ended":
-            raise SystemExit(f"demo: the {child.role} ended with status {event['status']}")
-        raise SystemExit(f"demo: the {child.role} said {event}")
+        raise SystemExit(f"demo: did not expect the {child.role} to say {event}")
     return child, event
-
-
-def expect_end(events, count):
-    for _ in range(count):
-        _, event = expect(events, "ended")
-        if event["status"] != 0:
-            raise SystemExit(f"demo: a process ended with status {event['status']}")
 
 
 def share(path, screen, children):
@@ -238,26 +232,21 @@ def share(path, screen, children):
         "for words.\n"
     )
     adding.go_on()
-    filled = None
-    while True:
-        _, event = expect(events, "added", "filled", "found", "seen")
+    filled = seen = None
+    while filled is None or seen is None:
+        _, event = expect(events, "added", "filled", "found", "seen", "closed", "ended")
         if event["kind"] == "added":
             screen.progress(event["done"], event["total"])
         elif event["kind"] == "found":
             screen.near("reader", event["word"], event["neighbours"], f" (of {event['items']:,})")
         elif event["kind"] == "filled":
             filled = event
-        else:
+        elif event["kind"] == "seen":
             seen = event
-            break
-    if filled is None:  # the reader was quicker to see the last word than the writer to say so
-        _, filled = expect(events, "filled")
     screen.finish_bar()
     adding.go_on()
-    for _ in range(2):
-        while expect(events, "closed", "ended")[1]["kind"] != "closed":
-            pass
-    expect_end_of(children, events)
+    while adding.process.poll() is None or watching.process.poll() is None:
+        expect(events, "closed", "ended")
     rate = seen["items"] / filled["seconds"]
     screen.line()
     screen.line(
@@ -269,12 +258,6 @@ def share(path, screen, children):
         "searches meanwhile."
     )
     screen.line("   Both processes have closed the index.\n")
-
-
-def expect_end_of(children, events):
-    for child in children:
-        if child.process.wait(timeout=DEADLINE) != 0:
-            raise SystemExit(f"demo: the {child.role} ended with status {child.process.returncode}")
 
 
 def reopen(path, screen, children):

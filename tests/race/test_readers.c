@@ -41,8 +41,8 @@
 #define WORD_BUSY(w) (((w) >> 1) & 1)
 
 struct shared {
-    _Atomic uint64_t now[LABELS];     /* 0 = never added */
-    _Atomic uint32_t begun[LABELS];   /* the newest version begun */
+    _Atomic uint64_t now[LABELS];   /* 0 = never added */
+    _Atomic uint32_t begun[LABELS]; /* the newest version begun */
     _Atomic int stop;
     _Atomic uint32_t ready;
     struct counts {
@@ -93,8 +93,8 @@ static bool allowed(struct reader *r, uint32_t number, uint32_t version, uint64_
         return no(r, "V4: %s: label %u version %u, but version %u had been acknowledged", what,
                   number, version, WORD_VERSION(before));
     if (version > newest || newest == 0)
-        return no(r, "V1: %s: label %u version %u, but the newest begun is %u", what, number, version,
-                  newest);
+        return no(r, "V1: %s: label %u version %u, but the newest begun is %u", what, number,
+                  version, newest);
     if (untouched(before, after) && (before == 0 || WORD_DELETED(before)))
         return no(r, "V3: %s: label %u version %u, but it is %s", what, number, version,
                   before == 0 ? "absent" : "deleted");
@@ -115,7 +115,8 @@ static bool check_query(struct reader *r, struct scan *sc)
             return false;
     }
     for (uint32_t i = 0; i < LABELS; i++) {
-        if (!untouched(r->before[i], r->after[i]) || r->before[i] == 0 || WORD_DELETED(r->before[i]))
+        if (!untouched(r->before[i], r->after[i]) || r->before[i] == 0 ||
+            WORD_DELETED(r->before[i]))
             continue;
         r->counts->untouched++;
         if (!found[i])
@@ -232,8 +233,7 @@ static void announce(struct writer *w, uint32_t number, uint32_t version, bool d
     uint32_t stamp = WORD_STAMP(old) + 1;
     atomic_store(&w->shared->begun[number], version);
     /* A label that was absent must not seem to have had a version: version 0 bounds nothing. */
-    atomic_store(&w->shared->now[number],
-                 WORD(stamp, WORD_VERSION(old), WORD_DELETED(old), 1));
+    atomic_store(&w->shared->now[number], WORD(stamp, WORD_VERSION(old), WORD_DELETED(old), 1));
     w->last[number] = WORD(stamp, version, deleted, 0);
     w->pending[w->n_pending++] = number;
 }

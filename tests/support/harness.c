@@ -32,7 +32,8 @@ static void die(const char *what)
 
 static void usage(const char *name)
 {
-    fprintf(stderr, "usage: %s [--seed N] [--budget N] [--only N] [--dir PATH] [--verbose]\n", name);
+    fprintf(stderr, "usage: %s [--seed N] [--budget N] [--only N] [--dir PATH] [--verbose]\n",
+            name);
     exit(2);
 }
 

@@ -15,8 +15,8 @@
 #define SECTOR 512u
 #define PAGE 4096u
 
-const char *const style_names[STYLES] = {"none",    "all",   "one",             "all but one",
-                                         "sectors", "pages", "sector versions", "page versions"};
+const char *const style_names[STYLES] = {
+    "none", "all", "one", "all but one", "sectors", "pages", "sector versions", "page versions"};
 
 struct pending_write {
     uint64_t off, len;
@@ -129,7 +129,8 @@ static void settle_range(struct disk_file *f, uint64_t from, uint64_t to, bool k
             (void)memcpy(f->durable + a, w.bytes + (a - w.off), b - a);
         }
         if (w.off < a)
-            PUSH(rest, n_rest, cap_rest, ((struct pending_write){w.off, a - w.off, w.bytes, w.index}));
+            PUSH(rest, n_rest, cap_rest,
+                 ((struct pending_write){w.off, a - w.off, w.bytes, w.index}));
         if (b < w.off + w.len)
             PUSH(rest, n_rest, cap_rest,
                  ((struct pending_write){b, w.off + w.len - b, w.bytes + (b - w.off), w.index}));
@@ -232,8 +233,8 @@ enum kill_point disk_phase(const struct disk *d)
 struct choice {
     enum style style;
     uint64_t seed;
-    size_t at;               /* the cut */
-    uint32_t one_file;       /* STYLE_ONE, STYLE_ALL_BUT_ONE */
+    size_t at;         /* the cut */
+    uint32_t one_file; /* STYLE_ONE, STYLE_ALL_BUT_ONE */
     uint64_t one_sector;
 };
 
@@ -487,8 +488,8 @@ static bool same_file(const char *path, const uint8_t *bytes, uint64_t size, cha
         uint64_t at = 0;
         while (got >= 0 && at < size && at < (uint64_t)got && found[at] == bytes[at])
             at++;
-        (void)snprintf(why, n, "%s: recorded %llu bytes, found %lld; first difference at %llu", path,
-                       (unsigned long long)size, (long long)got, (unsigned long long)at);
+        (void)snprintf(why, n, "%s: recorded %llu bytes, found %lld; first difference at %llu",
+                       path, (unsigned long long)size, (long long)got, (unsigned long long)at);
     }
     free(found);
     (void)close(fd);

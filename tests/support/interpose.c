@@ -21,9 +21,9 @@
 #define MAX_FD 1024
 #define MAX_IOV 1024
 
-const char *const sys_kind_names[SYS_KINDS] = {"open",  "close",     "write",     "fsync",
-                                               "fdatasync", "msync", "ftruncate", "fallocate",
-                                               "rename", "unlink",   "mkdir"};
+const char *const sys_kind_names[SYS_KINDS] = {"open",      "close",  "write",     "fsync",
+                                               "fdatasync", "msync",  "ftruncate", "fallocate",
+                                               "rename",    "unlink", "mkdir"};
 
 static const struct interpose_hooks *_Atomic current;
 

@@ -33,7 +33,7 @@ extern const char *const sys_kind_names[SYS_KINDS];
 struct sys_event {
     enum sys_kind kind;
     int fd;
-    int flags; /* of open, also for every later call on the fd: O_DSYNC, O_DIRECTORY, ... */
+    int flags;         /* of open, also for every later call on the fd: O_DSYNC, O_DIRECTORY, ... */
     uint64_t off, len; /* SYS_WRITE: all bytes of iov */
     const struct iovec *iov;
     int iovcnt;

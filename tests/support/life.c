@@ -113,8 +113,9 @@ bool life_recover(const struct life_check *c, const char *root, uint64_t *ret_ls
     uint64_t lsn = store_last_lsn(s);
     bool ok = oracle_check(c->oracle, s, lsn, c->mark.acked, why, n);
     if (ok && lsn > c->mark.begun) {
-        (void)snprintf(why, n, "E2: lsn %" PRIu64 " recovered, only %" PRIu64 " was begun at the cut",
-                       lsn, c->mark.begun);
+        (void)snprintf(why, n,
+                       "E2: lsn %" PRIu64 " recovered, only %" PRIu64 " was begun at the cut", lsn,
+                       c->mark.begun);
         ok = false;
     }
     status = store_close(s);

@@ -9,7 +9,7 @@
 
 #include "tests/support/harness.h"
 
-#define SCATTER UINT64_C(0x9E3779B97F4A7C15)         /* odd, so it has an inverse mod 2^64 */
+#define SCATTER UINT64_C(0x9E3779B97F4A7C15) /* odd, so it has an inverse mod 2^64 */
 #define SCATTER_INVERSE UINT64_C(0xF1DE83E19937733D)
 #define FLOAT_EXACT 0xFFFFFFu
 
@@ -136,8 +136,8 @@ static bool check_label(struct store *s, uint32_t number, struct oracle_label wa
                   (int)status, want.status);
     navmap_status got = store_get(s, label, found);
     if (want.status != SLOT_LIVE)
-        return got == NAVMAP_ENOTFOUND ||
-               no(why, n, "E4: get(label %u): %s, expected not found", number, navmap_strerror(got));
+        return got == NAVMAP_ENOTFOUND || no(why, n, "E4: get(label %u): %s, expected not found",
+                                             number, navmap_strerror(got));
     if (got != NAVMAP_OK)
         return no(why, n, "E4: get(label %u): %s", number, navmap_error_detail());
     truth_vector(number, want.version, dim, expected);
@@ -152,7 +152,8 @@ bool oracle_check(const struct oracle *o, struct store *s, uint64_t lsn, uint64_
 {
     static _Thread_local struct oracle_label want[ORACLE_LABELS_MAX];
     if (lsn < acked_lsn)
-        return no(why, n, "E1: lsn %" PRIu64 " recovered, %" PRIu64 " acknowledged", lsn, acked_lsn);
+        return no(why, n, "E1: lsn %" PRIu64 " recovered, %" PRIu64 " acknowledged", lsn,
+                  acked_lsn);
     if (lsn > atomic_load(&o->noted_lsn) || !o->notes[lsn].noted)
         return no(why, n, "E2: lsn %" PRIu64 " recovered, only %" PRIu64 " was begun", lsn,
                   atomic_load(&o->noted_lsn));

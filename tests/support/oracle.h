@@ -54,8 +54,8 @@ struct oracle_label {
 struct oracle {
     _Atomic uint32_t n_begun, n_staged, acked_ops;
     _Atomic uint64_t acked_lsn, noted_lsn;
-    _Atomic uint32_t acks;        /* acknowledgements, of this process's life */
-    _Atomic uint32_t phase;       /* the last kill point passed */
+    _Atomic uint32_t acks;  /* acknowledgements, of this process's life */
+    _Atomic uint32_t phase; /* the last kill point passed */
     _Atomic uint32_t hits[KP_COUNT];
     char error[512]; /* why a child gave up */
     struct oracle_note notes[ORACLE_NOTES_MAX];

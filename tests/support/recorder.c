@@ -321,8 +321,7 @@ static void after_io(void *ctx, const struct io_event *e, int error)
     if (e->kind == IO_STORE) {
         add_write(r, node, e->off, e->bytes, (size_t)e->len);
     } else {
-        struct effect *sync =
-            add_effect(r, error ? EFFECT_DROP_RANGE : EFFECT_SYNC_RANGE, node);
+        struct effect *sync = add_effect(r, error ? EFFECT_DROP_RANGE : EFFECT_SYNC_RANGE, node);
         sync->off = e->off;
         sync->len = e->len;
     }

@@ -60,7 +60,7 @@ static bool same_life(uint32_t kept, uint32_t now)
     return STATE_GEN(kept) == STATE_GEN(now) && STATE_STATUS(now) != SLOT_FREE;
 }
 
-/* I4: ids of a live slot's row name slots that were published before, or in chunks not mapped yet. */
+/* I4: ids of a live slot's row name slots published before, or in chunks not mapped yet. */
 static bool check_row(const struct view *v, uint32_t slot, uint32_t nmax, char *why, size_t n)
 {
     uint32_t ids[2 * LAYOUT_M_MAX];
@@ -118,20 +118,21 @@ static bool check_pair(const struct layout *l, struct scan_kept kept, const stru
     uint32_t number = truth_number(tag->label);
     uint32_t version = (uint32_t)vec[1];
     if (number >= ORACLE_LABELS_MAX)
-        return no(why, n, "V2: slot %u: label %016" PRIx64 " was never added", kept.slot, tag->label);
+        return no(why, n, "V2: slot %u: label %016" PRIx64 " was never added", kept.slot,
+                  tag->label);
     truth_vector(number, version, l->dim, want);
     if (memcmp(want, vec, 4ull * l->dim) != 0)
-        return no(why, n, "V2: slot %u: the vector beside label %u is of (%g, version %g)", kept.slot,
-                  number, (double)vec[0], (double)vec[1]);
+        return no(why, n, "V2: slot %u: the vector beside label %u is of (%g, version %g)",
+                  kept.slot, number, (double)vec[0], (double)vec[1]);
     if (l->code_scheme) {
         truth_code(number, version, l->dim + l->code_header, want_code);
         if (memcmp(want_code, code, l->dim + l->code_header) != 0)
-            return no(why, n, "V2: slot %u: the code of label %u version %u is another's", kept.slot,
-                      number, version);
+            return no(why, n, "V2: slot %u: the code of label %u version %u is another's",
+                      kept.slot, number, version);
     }
     if (tag->gen != STATE_GEN(kept.state))
-        return no(why, n, "V2: slot %u: tag of generation %u under state of %u", kept.slot, tag->gen,
-                  STATE_GEN(kept.state));
+        return no(why, n, "V2: slot %u: tag of generation %u under state of %u", kept.slot,
+                  tag->gen, STATE_GEN(kept.state));
     *ret_hit = (struct scan_hit){number, version, kept.slot};
     return true;
 }
@@ -198,7 +199,8 @@ bool scan_query(struct scan *sc, bool (*filter)(uint64_t label), struct rng *rng
             continue;
         sc->duplicates++;
         if (stable)
-            return no(why, n, "V5: label %u twice, in slots %u and %u, and no apply beside the query",
+            return no(why, n,
+                      "V5: label %u twice, in slots %u and %u, and no apply beside the query",
                       sc->hits[i].number, sc->hits[i - 1].slot, sc->hits[i].slot);
     }
     return true;

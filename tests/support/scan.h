@@ -20,7 +20,7 @@ struct scan {
     struct scan_hit *hits; /* of the last query, by number; a number twice = removed by q6 */
     struct scan_kept {
         uint32_t slot, state;
-    } *kept;
+    } * kept;
     uint32_t n, cap;
     uint64_t queries, dropped, duplicates; /* in all */
     bool dawdle; /* give the processor away now and then: be slower than the writer */

@@ -26,20 +26,23 @@
 #include "tests/support/workload.h"
 
 #define STEPS 16u
-#define STORM 40u     /* failures in a row of an "ever" fault before the trouble ends */
+#define STORM 40u /* failures in a row of an "ever" fault before the trouble ends */
 #define CHILD_SECONDS 20u
 
 struct fault {
-    int sys;          /* enum sys_kind, or -1: `io` counts */
-    int io;           /* enum io_kind */
-    int error;        /* errno or INTERPOSE_SHORT */
+    int sys;   /* enum sys_kind, or -1: `io` counts */
+    int io;    /* enum io_kind */
+    int error; /* errno or INTERPOSE_SHORT */
     bool ever;
     bool silent; /* G3: nobody may notice */
     const char *name;
 };
 
 #define BOTH_(sys, io, error, silent, name)                                                        \
-    {sys, io, error, false, silent, name}, {sys, io, error, true, silent, name}
+    {sys, io, error, false, silent, name},                                                         \
+    {                                                                                              \
+        sys, io, error, true, silent, name                                                         \
+    }
 #define BOTH(sys, io, error, name) BOTH_(sys, io, error, false, name)
 #define SILENT(sys, io, error, name) BOTH_(sys, io, error, true, name)
 static const struct fault faults[] = {
@@ -146,7 +149,8 @@ static int create(struct test *t)
     if (access(t->path, F_OK) == 0) {
         if (workload_open(&t->workload, false) != NAVMAP_OK)
             return give_up(t, "G5: what a failed create left does not open");
-        t->oracle->notes[0] = (struct oracle_note){store_state_hash(t->workload.store, false), 0, 1};
+        t->oracle->notes[0] =
+            (struct oracle_note){store_state_hash(t->workload.store, false), 0, 1};
         return 0;
     }
     return workload_create(&t->workload) == NAVMAP_OK ? 0 : give_up(t, "G5: create again");
@@ -177,7 +181,8 @@ static int overcome(struct test *t, navmap_status said)
         return give_up(t, "G4: reopening");
     uint64_t lsn = store_last_lsn(w->store);
     char why[600];
-    if (!oracle_check(t->oracle, w->store, lsn, atomic_load(&t->oracle->acked_lsn), why, sizeof why)) {
+    if (!oracle_check(t->oracle, w->store, lsn, atomic_load(&t->oracle->acked_lsn), why,
+                      sizeof why)) {
         (void)snprintf(t->shared->why, sizeof t->shared->why, "G4: %s", why);
         return 1;
     }
@@ -331,8 +336,8 @@ int main(int argc, char **argv)
     }
     for (int i = 0; i < 3 && t.h.only < 0; i++)
         size_limit(&t, round++);
-    printf("%" PRIu64 " faults came; the stage was kept and committed later in %" PRIu64 "\n", t.fired,
-           t.kept);
+    printf("%" PRIu64 " faults came; the stage was kept and committed later in %" PRIu64 "\n",
+           t.fired, t.kept);
     harness_case(&t.h, t.kept > 0 || t.h.only >= 0, 0, "G2: no stage was ever kept");
     harness_unshare(t.shared, sizeof *t.shared);
     oracle_free(t.oracle);

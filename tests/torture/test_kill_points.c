@@ -245,7 +245,8 @@ static bool after_create(struct test *t, const struct plan *p, char *why, size_t
             status = store_close(s);
         }
         if (status != NAVMAP_OK) {
-            (void)snprintf(why, n, "an index that is there does not open: %s", navmap_error_detail());
+            (void)snprintf(why, n, "an index that is there does not open: %s",
+                           navmap_error_detail());
             return false;
         }
         return aftermath_check(t->oracle, t->path, p->seed, &lsn, why, n);
@@ -349,8 +350,8 @@ int main(int argc, char **argv)
             }
         }
     }
-    printf("%" PRIu64 " deaths at %d points; %" PRIu64 " readers lived through theirs and asked %" PRIu64
-           " queries\n",
+    printf("%" PRIu64 " deaths at %d points; %" PRIu64
+           " readers lived through theirs and asked %" PRIu64 " queries\n",
            t.deaths, POINTS, t.survivors, t.survivor_queries);
     for (int point = 0; point < POINTS && t.h.only < 0; point++) {
         if (t.h.verbose)

@@ -72,8 +72,8 @@ static bool recover(struct test *t, const struct life *l, const char *root, stru
 
 /* Record the recovery of the image at depth `depth`, cut it at random, check the image of that;
  * one deeper now and then. */
-static bool nest(struct test *t, const struct life *l, int depth, struct life_mark mark, uint64_t seed,
-                 char *why, size_t n)
+static bool nest(struct test *t, const struct life *l, int depth, struct life_mark mark,
+                 uint64_t seed, char *why, size_t n)
 {
     struct rng rng = {mix64(seed + 5)};
     struct trace trace;

@@ -26,8 +26,8 @@
 #define STEPS_AFTER 8u
 
 enum site { SITE_DATA, SITE_MSYNC, SITE_LMDB, SITE_META, SITE_META_WRITTEN, SITE_DIR, SITES };
-static const char *const site_names[SITES] = {"data file", "payload msync", "LMDB data", "LMDB meta",
-                                              "LMDB meta, written", "directory"};
+static const char *const site_names[SITES] = {"data file", "payload msync",      "LMDB data",
+                                              "LMDB meta", "LMDB meta, written", "directory"};
 
 struct test {
     struct harness h;
@@ -111,7 +111,8 @@ static bool check_poisoned(struct test *t, char *why, size_t n)
     scan_end(&scan);
     uint64_t lsn = store_last_lsn(s);
     t->poisoned++;
-    return ok && oracle_check(t->life.oracle, s, lsn, atomic_load(&t->life.oracle->acked_lsn), why, n);
+    return ok &&
+           oracle_check(t->life.oracle, s, lsn, atomic_load(&t->life.oracle->acked_lsn), why, n);
 }
 
 /* The life up to the failure and over it; *ret_status is what the failing call said. */
@@ -139,8 +140,8 @@ static void keep_oracle(struct oracle *to, const struct oracle *from)
 
 /* One image of the trace at a position. */
 static bool check_image(struct test *t, struct disk *d, size_t position, enum style style,
-                        const struct oracle *oracle, struct life_mark mark, uint64_t seed, char *why,
-                        size_t n)
+                        const struct oracle *oracle, struct life_mark mark, uint64_t seed,
+                        char *why, size_t n)
 {
     char what[600] = "";
     struct life_check check = {.oracle = oracle,
@@ -166,7 +167,8 @@ struct moments {
 };
 
 /* F4.  Before `healed` the old notes hold, from then on the new ones. */
-static bool check_images(struct test *t, const struct moments *m, uint64_t seed, char *why, size_t n)
+static bool check_images(struct test *t, const struct moments *m, uint64_t seed, char *why,
+                         size_t n)
 {
     struct rng rng = {seed};
     struct disk *d = disk_new(&t->life.trace);
@@ -240,7 +242,8 @@ static bool after_failed_create(struct test *t, char *why, size_t n)
     return (empty && status == NAVMAP_OK) || no(why, n, "what a failed create left is not empty");
 }
 
-static bool after_failure(struct test *t, navmap_status said, struct moments *m, char *why, size_t n)
+static bool after_failure(struct test *t, navmap_status said, struct moments *m, char *why,
+                          size_t n)
 {
     struct workload *w = &t->life.workload;
     if (!t->life.created)
@@ -289,7 +292,8 @@ static bool one(struct test *t, uint64_t round, uint32_t nth, bool written, uint
              check_images(t, &m, mix64(life_seed + 3 * nth), why, sizeof why);
     if (t->fired || !ok)
         harness_case(&t->h, ok, round, "sync %u of a life failed (%s), mode %s: %s", nth,
-                     site_names[t->site], options.durability == STORE_FULL ? "full" : "manual", why);
+                     site_names[t->site], options.durability == STORE_FULL ? "full" : "manual",
+                     why);
     return t->fired;
 }
 

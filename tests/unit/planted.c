@@ -1,5 +1,5 @@
 /* planted.c -- builds the index that planted.h promises and keeps its bytes. */
-#include "planted.h"
+#include "tests/unit/planted.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

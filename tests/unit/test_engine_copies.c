@@ -96,8 +96,8 @@ static void test_copies_among_others(void **state)
         asked++;
         lost += labels[0] != i;
     }
-    print_message("%u of %u others not found, %u of %u unreachable\n", lost, asked,
-                  unreachable(ix), n);
+    print_message("%u of %u others not found, %u of %u unreachable\n", lost, asked, unreachable(ix),
+                  n);
     assert_true(lost * 20 < asked); /* hnswlib loses nearly all of them */
     assert_true(unreachable(ix) * 50 < n);
     assert_ok(navmap_close(ix));

@@ -1,4 +1,4 @@
-/* test_engine_index.c -- adding, searching, updating, deleting and reading back through navmap.h. */
+/* test_engine_index.c -- adding, searching, updating, deleting, reading back through navmap.h. */
 #include "engine/index.h"
 #include "tests/support/engine.h"
 
@@ -196,8 +196,7 @@ static void test_few_survivors(void **state)
             assert_ok(navmap_delete(ix, label));
     assert_ok(navmap_flush(ix));
     for (uint32_t q = 0; q < 100; q++) {
-        assert_ok(
-            navmap_search(ix, 1, v + (size_t)q * DIM, 20, NULL, labels, distances, &found));
+        assert_ok(navmap_search(ix, 1, v + (size_t)q * DIM, 20, NULL, labels, distances, &found));
         assert_int_equal(found, 20);
         for (uint32_t i = 0; i < 20; i++)
             assert_true(labels[i] % 100 == 0);
@@ -309,8 +308,8 @@ static void test_capacity(void **state)
     add_range(ix, v, 0, 19);
     assert_status(navmap_add(ix, 5, v, labels, NULL, &added), NAVMAP_EFULL); /* 90 and 91 */
     assert_int_equal(added, 0);
-    assert_non_null(strstr(navmap_error_detail(),
-                           "The number of elements exceeds the specified limit"));
+    assert_non_null(
+        strstr(navmap_error_detail(), "The number of elements exceeds the specified limit"));
     assert_int_equal(stats_of(ix).inserted, 19);
     assert_ok(navmap_add(ix, 3, v, labels, NULL, &added)); /* 3, and 90 twice */
     assert_int_equal(added, 3);

@@ -272,8 +272,8 @@ static void test_overflowing_distances(void **state)
         navmap_index *ix = create_index(DIM, (enum navmap_space)space, 8, NAVMAP_FULL);
         add_range(ix, v, 0, 200);
         for (uint32_t q = 0; q < 200; q += 17) {
-            assert_ok(navmap_search(ix, 1, v + (size_t)q * DIM, 200, NULL, labels, distances,
-                                    &found));
+            assert_ok(
+                navmap_search(ix, 1, v + (size_t)q * DIM, 200, NULL, labels, distances, &found));
             assert_int_equal(found, 200);
             for (uint32_t i = 0; i < 200; i++)
                 assert_false(isnan(distances[i]));
@@ -291,10 +291,9 @@ int main(void)
 {
 #define CASE(name) cmocka_unit_test_setup_teardown(name, make_dir, remove_dir)
     const struct CMUnitTest tests[] = {
-        CASE(test_create_options),        CASE(test_longer_options),
-        CASE(test_open_arguments),        CASE(test_add_arguments),
-        CASE(test_search_arguments),      CASE(test_get_arguments),
-        CASE(test_read_only_handle),      CASE(test_overflowing_distances),
+        CASE(test_create_options),   CASE(test_longer_options),        CASE(test_open_arguments),
+        CASE(test_add_arguments),    CASE(test_search_arguments),      CASE(test_get_arguments),
+        CASE(test_read_only_handle), CASE(test_overflowing_distances),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

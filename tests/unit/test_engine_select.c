@@ -1,4 +1,4 @@
-/* test_engine_select.c -- the neighbour heuristic against its definition, with and without copies. */
+/* test_engine_select.c -- the neighbour heuristic against its definition, copies or not. */
 #include "engine/select.h"
 
 #include "engine/index.h"
@@ -30,7 +30,7 @@ static bool chosen_has(const struct near *chosen, uint32_t n, uint32_t id)
     return false;
 }
 
-/* Every candidate's verdict follows from the ones chosen before it; copies but the first come last. */
+/* Each candidate's verdict follows from those chosen before it; copies but the first come last. */
 static void check_choice(const struct graph *g, uint32_t slot, const struct near *near, uint32_t n,
                          uint32_t max, const struct near *chosen, uint32_t taken)
 {

@@ -1,4 +1,4 @@
-/* test_engine_sweep.c -- dead slots are swept: the file stays bounded, recall high, no link dangles. */
+/* test_engine_sweep.c -- dead slots are swept: the file bounded, recall high, no link dangling. */
 #include "engine/index.h"
 #include "tests/support/engine.h"
 

@@ -1,10 +1,10 @@
 /* test_verify.c -- damage planted in a closed index, one kind at a time: verify finds each, in the
  * right section, slot and place, and finds nothing in a sound one.
  *
- * Where a checksum stands before a check, the sum is made good again, so that it is the check itself
+ * Where a checksum stands before a check, the sum is made good again, so that it is the check
  * that has to speak.  `alone` says that nothing else may be reported.
  */
-#include "planted.h"
+#include "tests/unit/planted.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -439,7 +439,7 @@ static void test_labels(void **state)
     expect_here("labels", 0, NONE, true);
 }
 
-/* LMDB keeps former pages about: change the bytes wherever they stand.  `offset` is from the hit. */
+/* LMDB keeps former pages about: change the bytes wherever they stand.  `offset`: from the hit. */
 static void flip_all(const void *what, size_t n, size_t offset)
 {
     uint8_t *from = planted.wal, *end = planted.wal + planted.wal_bytes;

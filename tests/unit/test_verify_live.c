@@ -1,7 +1,7 @@
 /* test_verify_live.c -- verify where things move: after crashes, beside a writer, and while writers
  * come, go, die and stop under it.  It must find what is damaged, and nothing else.
  */
-#include "planted.h"
+#include "tests/unit/planted.h"
 
 #include <setjmp.h>
 #include <signal.h>

@@ -50,7 +50,7 @@ static double seconds_now(void)
 
 /* open(path, mode, durability, timeout, checkpoint_bytes) -> Handle
  *
- * The wait for the writer lock is cut into slices, so that Ctrl-C ends it.  timeout < 0: for ever. */
+ * The wait for the writer lock is cut into slices, so that Ctrl-C ends it.  timeout < 0: no end. */
 static PyObject *core_open(PyObject *module, PyObject *args)
 {
     struct core_state *state = state_of_module(module);
