@@ -470,8 +470,8 @@ def test_a_newer_version(ix, path, tmp_path):
     copy = next(copies(path, tmp_path))
     patch(data_file(copy), 12, b"\x63\x00")  # FORMAT.md: u16 major
     refused(copy, navmap.VersionError)
-    with pytest.raises(navmap.VersionError):
-        navmap.verify(copy)
+    # Its header's own checksum no longer holds either, so from outside it is a damaged file.
+    assert navmap.verify(copy).damaged > 0
 
 
 def test_a_foreign_data_file(ix, path, tmp_path):
