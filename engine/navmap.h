@@ -59,8 +59,7 @@ struct navmap_open_options {
     uint32_t struct_size; /* sizeof(struct navmap_open_options) */
     uint32_t durability;  /* enum navmap_durability; for NAVMAP_WRITE */
     double timeout;       /* seconds to wait for the writer lock; 0 = not at all; < 0 = for ever */
-    uint64_t
-        checkpoint_bytes; /* log size that triggers one; 0 = clamp(data/4, 1 MiB, 128 MiB) */
+    uint64_t checkpoint_bytes; /* log size that triggers one; 0 = clamp(data/4, 1 MiB, 128 MiB) */
 };
 
 /* Create a durable index, a directory, at `path`, and hold it as its writer.

@@ -184,7 +184,8 @@ void pool_offer(struct pool *p, float dist, uint32_t id, uint32_t word)
     if (!(dist < p->bound))
         return;
     struct pool_entry e = {dist, id, word};
-    if (!p->heaps && p->n == POOL_LINE_MAX && p->n_results < p->ef)
+    /* A result that pushes out the ef-th still fits; anything else would be one too many. */
+    if (!p->heaps && p->n == POOL_LINE_MAX && (p->n_results < p->ef || word == 0))
         to_heaps(p);
     if (p->heaps)
         heaps_offer(p, e);

@@ -233,7 +233,8 @@ def share(path, screen, children):
     )
     adding.go_on()
     filled = seen = None
-    while filled is None or seen is None:
+    ended = 0
+    while ended < 2:
         _, event = expect(events, "added", "filled", "found", "seen", "closed", "ended")
         if event["kind"] == "added":
             screen.progress(event["done"], event["total"])
@@ -243,10 +244,10 @@ def share(path, screen, children):
             filled = event
         elif event["kind"] == "seen":
             seen = event
+            adding.go_on()  # it may close now
+        elif event["kind"] == "ended":
+            ended += 1
     screen.finish_bar()
-    adding.go_on()
-    while adding.process.poll() is None or watching.process.poll() is None:
-        expect(events, "closed", "ended")
     rate = seen["items"] / filled["seconds"]
     screen.line()
     screen.line(

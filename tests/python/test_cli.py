@@ -1,6 +1,6 @@
 """The navmap command: exit codes, text, JSON, and that it changes nothing.
 
-Runs the program that NAVMAP_CLI names, or `navmap` beside this interpreter or on the PATH.
+Runs the program that NAVMAP_CLI names, or `navmap` on the PATH or beside this interpreter.
 """
 
 import json
@@ -24,8 +24,7 @@ def find_command():
     named = os.environ.get("NAVMAP_CLI")
     if named:
         return named
-    beside = Path(sys.executable).with_name("navmap")
-    return str(beside) if beside.exists() else shutil.which("navmap")
+    return shutil.which("navmap") or shutil.which(Path(sys.executable).with_name("navmap"))
 
 
 COMMAND = find_command()
@@ -216,8 +215,7 @@ def test_sound(index):
 
 
 def test_damaged(index):
-    # The last slot's vector lies right behind that of the slot before: flip a byte of vector data
-    # that the full check alone reads.
+    # The vectors' place in the one chunk follows from the sizes of the arrays before them.
     size = data_file(index).stat().st_size
     found = report("info", index)
     row = found["bytes"]["vector"] // found["counts"]["capacity"]
@@ -248,7 +246,6 @@ def test_damaged_root(index):
 
 
 def test_limit(index):
-    size = data_file(index).stat().st_size
     for offset in range(65536 + 4, 65536 + 4 + 40 * 4, 4):  # generations of forty state words
         flip(data_file(index), offset)
     full = report("verify", index, code=1)
@@ -258,19 +255,6 @@ def test_limit(index):
     assert few["findings"] == full["findings"][:7]
     assert few["findings_omitted"] == len(full["findings"]) - 7
     assert "not printed" in run("verify", "-l", "0", index, code=1).stdout
-    assert size == data_file(index).stat().st_size
-
-
-def test_newer_format(index):
-    """Another major version: refused, not called damaged."""
-    with open(data_file(index), "r+b") as file:
-        page = bytearray(file.read(4096))
-    page[12] = 2
-    xxhash = pytest.importorskip("xxhash", reason="needs xxhash to make the header's sum good")
-    page[4088:] = xxhash.xxh3_64_intdigest(bytes(page[:4088])).to_bytes(8, "little")
-    with open(data_file(index), "r+b") as file:
-        file.write(page)
-    assert "version" in run("verify", index, code=2).stderr
 
 
 def test_verify_beside_a_writer(index):
