@@ -153,7 +153,7 @@ navmap_status index_search(navmap_index *ix, const char *what, index_searcher *s
                            float *ret_distances, uint64_t *ret_found)
 {
     struct navmap_search_options o;
-    uint64_t live, short_row = UINT64_MAX, short_found = 0;
+    uint64_t live = 0, short_row = UINT64_MAX, short_found = 0;
     TRY(index_check(ix, what));
     TRY(index_copy_options(options, sizeof o, "navmap_search_options", &o));
     TRY(check_request(ix, what, nq, queries, k, o.allow_fewer != 0, ret_labels, ret_distances,

@@ -11,7 +11,6 @@
 #include "storage/io.h"
 
 #define SLICE_FRAMES 8192u
-#define SLICE_PAGES 48u /* what cutting a slice of usual size makes dirty */
 #define MIB ((uint64_t)1 << 20)
 
 uint64_t store_ckpt_bytes(const struct store *s)
@@ -48,7 +47,7 @@ static navmap_status cut(struct store *s, uint64_t lsn, uint64_t bytes_covered, 
         next.ckpt_lsn = lsn;
         next.wal_bytes = s->log_bytes_total - bytes_covered;
         struct wal_txn t;
-        if ((status = wal_make_room(s->wal, SLICE_PAGES)) != NAVMAP_OK ||
+        if ((status = wal_make_room(s->wal, WAL_SLACK_PAGES)) != NAVMAP_OK ||
             (status = wal_txn_write(s->wal, &t)) != NAVMAP_OK)
             break;
         status = cut_once(s, lsn, &next, &t, ret_more);

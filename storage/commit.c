@@ -16,8 +16,6 @@
 #include "storage/io.h"
 #include "storage/labels.h"
 
-#define RESERVE_PAGES 48u
-
 /* C2: one msync per run of touched chunks.  The payload area of a chunk holds nothing but payload;
  * a run is merged over a chunk border when the chunk behind it was never used before, so no row is
  * written early on its behalf. */
@@ -92,7 +90,8 @@ static uint64_t pages_needed(const struct store *s, const struct commit *c)
     uint64_t frames = c->nbytes / wal_frame_bytes(s->wal) + 1;
     uint64_t labels = s->stage.n_labels;
     uint64_t leaves = (s->stage.root.n_live + s->stage.root.n_deleted) / 32 + labels / 32 + 1;
-    return frames + frames / 32 + (labels < leaves ? labels : leaves) + labels / 32 + RESERVE_PAGES;
+    return frames + frames / 32 + (labels < leaves ? labels : leaves) + labels / 32 +
+           WAL_SLACK_PAGES;
 }
 
 /* C3: fill the transaction. */

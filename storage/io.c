@@ -349,8 +349,10 @@ navmap_status io_stat(const char *path, struct io_info *ret_info)
             return fail(NAVMAP_ENOINDEX, "%s: nothing is there", path);
         return fail_errno(errno, 0, "stat", path);
     }
-    *ret_info = (struct io_info){
-        .directory = S_ISDIR(st.st_mode), .dev = (uint64_t)st.st_dev, .ino = (uint64_t)st.st_ino};
+    *ret_info = (struct io_info){.directory = S_ISDIR(st.st_mode),
+                                 .dev = (uint64_t)st.st_dev,
+                                 .ino = (uint64_t)st.st_ino,
+                                 .bytes = (uint64_t)st.st_size};
     return NAVMAP_OK;
 }
 

@@ -127,7 +127,7 @@ navmap_status io_list(const char *path, io_visit *visit, void *ctx) NAVMAP_MUST_
 /* What a path names; NAVMAP_ENOINDEX when there is nothing. */
 struct io_info {
     bool directory;
-    uint64_t dev, ino;
+    uint64_t dev, ino, bytes;
 };
 navmap_status io_stat(const char *path, struct io_info *ret_info) NAVMAP_MUST_USE;
 navmap_status io_file_size(int fd, const char *path, uint64_t *ret_bytes) NAVMAP_MUST_USE;

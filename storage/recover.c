@@ -206,7 +206,10 @@ navmap_status store_recover(struct store *s)
     TRY(wal_sync(s->wal));
     STORE_KILL_POINT(O2);
     wal_lock(s->wal);
-    navmap_status status = wal_txn_write(s->wal, &t);
+    /* On a full disk recovery goes on without: it deletes from the log, it adds nothing. */
+    navmap_status status = wal_make_room(s->wal, WAL_SLACK_PAGES);
+    if (status == NAVMAP_OK || status == NAVMAP_ENOSPC)
+        status = wal_txn_write(s->wal, &t);
     if (status == NAVMAP_OK) {
         status = in_txn(s, &t, &state);
         wal_txn_abort(&t); /* does nothing after O8's commit */

@@ -63,6 +63,7 @@ struct verify {
     bool txn_open;
     struct timespec txn_since;
 
+    bool root_sound;
     uint32_t slots, cells; /* entries in the arrays below */
     uint32_t nslots;       /* where the walk over slots ends: those known when it began */
     uint32_t *owner;       /* [cells] the slot that was seen to own an upper cell */

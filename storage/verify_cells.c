@@ -198,7 +198,8 @@ navmap_status verify_root(struct verify *v)
     if (v->stop)
         return NAVMAP_OK;
     /* A root that fails its sum is reported once, not once for each of its fields. */
-    if (v->counts.damaged == before)
+    v->root_sound = v->counts.damaged == before;
+    if (v->root_sound && v->quick)
         TRY(verify_settle(v, check_entry, 0));
     TRY(verify_settle(v, check_live, 0));
     TRY(zeros(v, LAYOUT_ROOT_OFFSET + sizeof(struct disk_root), LAYOUT_LIVE_OFFSET));
@@ -480,6 +481,8 @@ navmap_status verify_cells(struct verify *v)
 {
     TRY(verify_settle(v, check_counters, 0));
     TRY(verify_slots(v));
+    if (v->root_sound && !v->stop)
+        TRY(verify_settle(v, check_entry, 0));
     TRY(verify_rows(v));
     return v->stop ? NAVMAP_OK : verify_gaps(v);
 }

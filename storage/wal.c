@@ -130,6 +130,18 @@ static char *wal_file_path(const char *dir)
     return path;
 }
 
+/* LMDB maps as many pages as its meta page counts: to touch one that the file lost is a SIGBUS. */
+static navmap_status check_length(struct wal *w)
+{
+    uint64_t need = 0, size = 0;
+    TRY(wal_length(w, &need, &size));
+    if (size >= need)
+        return NAVMAP_OK;
+    return fail(NAVMAP_ECORRUPT,
+                "%s: file size: expected at least %llu bytes, found %llu: it was cut off", w->path,
+                (unsigned long long)need, (unsigned long long)size);
+}
+
 /* Open environment and tables.  `create` makes the tables. */
 static navmap_status env_open(struct wal *w, unsigned extra_flags, bool create, int mode)
 {
@@ -144,6 +156,12 @@ static navmap_status env_open(struct wal *w, unsigned extra_flags, bool create, 
         (create && (rc = mdb_env_set_mapsize(w->env, MAP_BYTES_AT_CREATE)) != 0) ||
         (rc = mdb_env_open(w->env, w->path, ENV_FLAGS | extra_flags, (mdb_mode_t)mode)) != 0)
         goto fail;
+    navmap_status status = create ? NAVMAP_OK : check_length(w);
+    if (status != NAVMAP_OK) {
+        mdb_env_close(w->env);
+        w->env = NULL;
+        return status;
+    }
     unsigned make = create ? MDB_CREATE : 0;
     if ((rc = mdb_txn_begin(w->env, NULL, create ? 0 : MDB_RDONLY, &txn)) != 0 ||
         (rc = mdb_dbi_open(txn, "meta", make, &w->meta)) != 0 ||
@@ -256,6 +274,8 @@ static navmap_status stat_file(const char *path, struct io_info *ret_info)
     navmap_status status = io_stat(path, ret_info);
     if (status == NAVMAP_ENOINDEX)
         return fail(NAVMAP_ECORRUPT, "%s is missing", path);
+    if (status == NAVMAP_OK && ret_info->bytes == 0) /* which LMDB would take for a new one */
+        return fail(NAVMAP_ECORRUPT, "%s is empty", path);
     return status;
 }
 
@@ -422,6 +442,18 @@ navmap_status wal_reader_check(struct wal *w)
     int dead = 0;
     return WAL_GUARDED(w,
                        wal_fail(w, NULL, mdb_reader_check(w->env, &dead), "checking readers of"));
+}
+
+navmap_status wal_length(const struct wal *w, uint64_t *ret_need, uint64_t *ret_size)
+{
+    MDB_envinfo info;
+    MDB_stat stat;
+    int fd = -1;
+    TRY(wal_fail(NULL, NULL, mdb_env_info(w->env, &info), "mdb_env_info"));
+    TRY(wal_fail(NULL, NULL, mdb_env_stat(w->env, &stat), "mdb_env_stat"));
+    TRY(wal_fail(NULL, NULL, mdb_env_get_fd(w->env, &fd), "mdb_env_get_fd"));
+    *ret_need = ((uint64_t)info.me_last_pgno + 1) * stat.ms_psize;
+    return io_file_size(fd, w->path, ret_size);
 }
 
 navmap_status wal_reserve(struct wal *w, uint64_t bytes)

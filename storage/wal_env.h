@@ -8,6 +8,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "storage/status.h"
+
 #define WAL_READ_POOL 8u
 
 struct wal {
@@ -28,5 +30,9 @@ struct wal {
     MDB_txn *pool[WAL_READ_POOL];
     uint32_t n_pool;
 };
+
+/* Bytes of the pages that LMDB's meta page counts, and of the file. */
+navmap_status wal_length(const struct wal *w, uint64_t *ret_need,
+                         uint64_t *ret_size) NAVMAP_MUST_USE;
 
 #endif

@@ -149,7 +149,20 @@ navmap_status wal_make_room(struct wal *w, uint64_t pages)
     TRY(status);
     TRY(wal_fail(w, NULL, mdb_env_info(w->env, &info), "mdb_env_info"));
     pages = free_pages < pages ? pages - free_pages : 0;
+    if (pages < WAL_SLACK_PAGES) /* also where LMDB counts a page that it never writes */
+        pages = WAL_SLACK_PAGES;
     return wal_reserve(w, (info.me_last_pgno + 1 + pages) * page);
+}
+
+/* A page that a transaction took from the file's end and gave back is counted, but never written.
+ * The file reaches to its last page all the same: else it would look cut off to the next open. */
+static void cover_last_page(struct wal *w)
+{
+    uint64_t need = 0, size = 0;
+    navmap_status status = wal_length(w, &need, &size);
+    if (status == NAVMAP_OK && size < need)
+        status = wal_reserve(w, need);
+    (void)status; /* the commit stands; the next one tries again */
 }
 
 navmap_status wal_txn_commit(struct wal_txn *t)
@@ -158,6 +171,8 @@ navmap_status wal_txn_commit(struct wal_txn *t)
     MDB_txn *txn = t->txn;
     t->txn = NULL;
     navmap_status status = WAL_GUARDED(w, wal_fail(w, t, mdb_txn_commit(txn), "committing to"));
+    if (status == NAVMAP_OK)
+        cover_last_page(w);
     (void)pthread_rwlock_unlock(&w->gate);
     return status;
 }

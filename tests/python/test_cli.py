@@ -288,14 +288,12 @@ def test_strange_file_names(tmp_path):
     assert path.endswith('/a "quoted" \\ \ufffd\xe9\n\U0001f600')
 
 
-def test_truncated_under_a_map(index):
-    """Damage, or unreadable: never a signal."""
-    size = data_file(index).stat().st_size
-    for length in (size - 4096, 65536 + 100, 5000, 1, 0):
-        os.truncate(data_file(index), length)
-        assert report("verify", index, code=1)["damaged"] >= 1
-    wal = index / "wal.mdb"
-    for length in (wal.stat().st_size // 2, 8192, 4096, 100, 0):
-        os.truncate(wal, length)
-        done = subprocess.run([COMMAND, "verify", str(index)], capture_output=True, timeout=60)
-        assert done.returncode in (1, 2), (length, done)
+def test_truncated(index):
+    """Said as damage; no signal."""
+    for name in (data_file(index), index / "wal.mdb"):
+        whole = name.read_bytes()
+        for length in (16384, 8192, 5000, 100, 1, 0):
+            os.truncate(name, length)
+            assert report("verify", index, code=1)["damaged"] >= 1
+        name.write_bytes(whole)
+    assert report("verify", index)["damaged"] == 0

@@ -6,12 +6,13 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 
 import numpy as np
 import pytest
 
 import navmap
-from workers import vectors_of
+from workers import Failure, vectors_of
 
 DIM = 4
 
@@ -558,20 +559,51 @@ def test_a_flipped_bit_in_a_vector(ix, path):
     assert any(f.slot is not None and f.message and not f.warning for f in report.findings)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_without_permission(ix, path):
+@pytest.fixture
+def open_folder():
+    """A directory that every user may enter; pytest's own are private."""
+    folder = tempfile.mkdtemp()
+    os.chmod(folder, 0o755)
+    yield folder
+    for root, _, _ in os.walk(folder):
+        os.chmod(root, 0o755)
+    shutil.rmtree(folder)
+
+
+def test_without_permission_to_write(make, worker, open_folder):
+    path = os.path.join(open_folder, "index")
+    ix = make(at=path, dim=DIM)
+    ix.add_items(vectors_of(range(5), DIM))
     ix.close()
-    for root, _, files in os.walk(path):
-        for name in files:
-            os.chmod(os.path.join(root, name), 0o444)
+    for name in os.listdir(path):
+        os.chmod(os.path.join(path, name), 0o444)
     os.chmod(path, 0o555)
-    try:
-        with pytest.raises(navmap.ReadOnlyError):
-            navmap.open(path, "r+")
-        with navmap.open(path) as reader:
-            assert len(reader) == 4
-    finally:
-        os.chmod(path, 0o755)
+    user = worker()
+    user("become_nobody")
+    with pytest.raises(Failure) as caught:
+        user("open", path=path, mode="r+")
+    assert caught.value.kind == "ReadOnlyError" and path in caught.value.message
+    user("open", path=path)
+    assert user("count") == 5 and user("contains", label=3)
+    assert user("nearest", label=3)[0] == [3]
+    with pytest.raises(Failure) as caught:
+        user("create", path=os.path.join(path, "new"))
+    assert caught.value.kind in ("ReadOnlyError", "StorageError")
+
+
+def test_without_permission_to_read(make, worker, open_folder):
+    path = os.path.join(open_folder, "index")
+    make(at=path, dim=DIM).close()
+    os.chmod(path, 0o700)
+    if os.geteuid() != 0:
+        os.chmod(path, 0)
+    user = worker()
+    user("become_nobody")
+    for mode in ("r", "r+"):
+        with pytest.raises(Failure) as caught:
+            user("open", path=path, mode=mode)
+        assert caught.value.kind in ("ReadOnlyError", "StorageError", "NoIndexError")
+        assert "Permission denied" in caught.value.message
 
 
 FULL_DISK = """

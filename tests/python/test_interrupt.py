@@ -46,7 +46,7 @@ def check_rows(index, added, n, start=0):
 def test_add_items_interrupted(make, path, durability):
     ix = make("l2", DIM, durability=durability)
     n = 100_000
-    data = vectors_of(range(n), DIM)
+    data = vectors_of(np.arange(n), DIM)
     start = time.monotonic()
     with interrupt_after(0.4), pytest.raises(KeyboardInterrupt) as caught:
         ix.add_items(data)
@@ -67,8 +67,9 @@ def test_add_items_interrupted(make, path, durability):
 def test_add_items_interrupted_while_progress_is_shown(make):
     ix = make("l2", DIM)
     n = 100_000
+    data = vectors_of(np.arange(n), DIM)
     with interrupt_after(0.4), pytest.raises(KeyboardInterrupt) as caught:
-        ix.add_items(vectors_of(range(n), DIM), progress=lambda done, total: None)
+        ix.add_items(data, progress=lambda done, total: None)
     check_rows(ix, caught.value.added, n)
 
 
@@ -76,10 +77,11 @@ def test_ctrl_c_from_outside(make):
     """A real SIGINT, from another thread, with Python's own handler."""
     ix = make("l2", DIM)
     n = 100_000
+    data = vectors_of(np.arange(n), DIM)
     with pytest.raises(KeyboardInterrupt) as caught:
         timer = threading.Timer(0.4, os.kill, (os.getpid(), signal.SIGINT))
         timer.start()
-        ix.add_items(vectors_of(range(n), DIM))
+        ix.add_items(data)
     timer.join()
     check_rows(ix, caught.value.added, n)
 

@@ -130,6 +130,15 @@ class Far:
     def close(self):
         self.index.close()
 
+    def become_nobody(self):
+        """Give up root for good.  What will be needed must be imported by now."""
+        import navmap  # noqa: F401
+
+        if os.geteuid() == 0:
+            os.setgroups([])
+            os.setgid(65534)
+            os.setuid(65534)
+
     def fork(self, verb, **arguments):
         """Do one verb in a forked child; its answer."""
         here, there = os.pipe()

@@ -157,8 +157,8 @@ int main(int argc, char **argv)
     uint32_t n = 0;
     if (status == NAVMAP_OK) {
         for (; n < READERS; n++) {
-            readers[n] = (struct reader){
-                .shared = &shared, .store = s, .seed = harness_round_seed(&h, n)};
+            readers[n] =
+                (struct reader){.shared = &shared, .store = s, .seed = harness_round_seed(&h, n)};
             if (pthread_create(&threads[n], NULL, read_on, &readers[n]) != 0)
                 abort();
         }

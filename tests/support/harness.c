@@ -102,8 +102,8 @@ void harness_begin(struct harness *h, const char *name, int argc, char **argv)
 int harness_end(struct harness *h)
 {
     harness_remove(h->dir);
-    printf("%s: %.1f s, seed %llu\n%llu passed, %llu failed\n", h->name,
-           harness_now() - h->started, (unsigned long long)h->seed, (unsigned long long)h->passed,
+    printf("%s: %.1f s, seed %llu\n%llu passed, %llu failed\n", h->name, harness_now() - h->started,
+           (unsigned long long)h->seed, (unsigned long long)h->passed,
            (unsigned long long)h->failed);
     /* A run in which nothing was tried has shown nothing. */
     return h->failed == 0 && h->passed > 0 ? 0 : 1;

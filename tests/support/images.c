@@ -1,4 +1,4 @@
-/* images.c -- replaying a trace up to a cut and writing what may be left; see images.h. */
+/* images.c -- choosing what a cut leaves of the un-synced rest, and writing it; see images.h. */
 #include "tests/support/images.h"
 
 #include <dirent.h>
@@ -10,223 +10,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "tests/support/disk.h"
 #include "tests/support/harness.h"
-
-#define SECTOR 512u
-#define PAGE 4096u
 
 const char *const style_names[STYLES] = {
     "none", "all", "one", "all but one", "sectors", "pages", "sector versions", "page versions"};
-
-struct pending_write {
-    uint64_t off, len;
-    const uint8_t *bytes;
-    size_t index; /* of the effect */
-};
-struct pending_size {
-    uint64_t size;
-    size_t index;
-};
-
-struct disk_file {
-    uint8_t *durable;
-    uint64_t cap, durable_size;
-    struct pending_write *writes;
-    uint32_t n_writes, cap_writes;
-    struct pending_size *sizes;
-    uint32_t n_sizes, cap_sizes;
-};
-
-struct disk {
-    const struct trace *trace;
-    size_t at;
-    struct disk_file *files;
-    struct trace_names names; /* durable */
-    size_t *pending_names;    /* effects */
-    uint32_t n_names, cap_names;
-};
-
-static void *grow(void *memory, size_t bytes)
-{
-    memory = realloc(memory, bytes);
-    if (!memory) {
-        fprintf(stderr, "images: out of memory\n");
-        abort();
-    }
-    return memory;
-}
-
-#define PUSH(array, n, cap, value)                                                                 \
-    do {                                                                                           \
-        if ((n) == (cap)) {                                                                        \
-            (cap) = (cap) ? 2 * (cap) : 32;                                                        \
-            (array) = grow(array, (cap) * sizeof(array)[0]);                                       \
-        }                                                                                          \
-        (array)[(n)++] = (value);                                                                  \
-    } while (0)
-
-/* Replay ---------------------------------------------------------------------------------------*/
-
-static void reserve(struct disk_file *f, uint64_t bytes)
-{
-    if (bytes <= f->cap)
-        return;
-    uint64_t cap = (bytes + (1u << 20)) & ~(uint64_t)(PAGE - 1);
-    f->durable = grow(f->durable, cap);
-    (void)memset(f->durable + f->cap, 0, cap - f->cap);
-    f->cap = cap;
-}
-
-struct disk *disk_new(const struct trace *trace)
-{
-    struct disk *d = grow(NULL, sizeof *d);
-    *d = (struct disk){.trace = trace};
-    d->files = grow(NULL, trace->n_nodes * sizeof d->files[0]);
-    (void)memset(d->files, 0, trace->n_nodes * sizeof d->files[0]);
-    for (uint32_t i = 0; i < trace->n_nodes; i++) {
-        if (trace->nodes[i].is_dir)
-            continue;
-        reserve(&d->files[i], trace->nodes[i].size + 1);
-        if (trace->nodes[i].bytes)
-            (void)memcpy(d->files[i].durable, trace->nodes[i].bytes, trace->nodes[i].size);
-        d->files[i].durable_size = trace->nodes[i].size;
-    }
-    names_copy(&d->names, &trace->start);
-    return d;
-}
-
-void disk_free(struct disk *d)
-{
-    if (!d)
-        return;
-    for (uint32_t i = 0; i < d->trace->n_nodes; i++) {
-        free(d->files[i].durable);
-        free(d->files[i].writes);
-        free(d->files[i].sizes);
-    }
-    free(d->files);
-    free(d->names.at);
-    free(d->pending_names);
-    free(d);
-}
-
-/* Un-synced bytes of [from, to) become durable (`keep`) or are forgotten; what lies outside stays
- * un-synced. */
-static void settle_range(struct disk_file *f, uint64_t from, uint64_t to, bool keep)
-{
-    struct pending_write *rest = NULL;
-    uint32_t n_rest = 0, cap_rest = 0;
-    for (uint32_t i = 0; i < f->n_writes; i++) {
-        struct pending_write w = f->writes[i];
-        uint64_t a = w.off > from ? w.off : from;
-        uint64_t b = w.off + w.len < to ? w.off + w.len : to;
-        if (a >= b) {
-            PUSH(rest, n_rest, cap_rest, w);
-            continue;
-        }
-        if (keep) {
-            reserve(f, b);
-            (void)memcpy(f->durable + a, w.bytes + (a - w.off), b - a);
-        }
-        if (w.off < a)
-            PUSH(rest, n_rest, cap_rest,
-                 ((struct pending_write){w.off, a - w.off, w.bytes, w.index}));
-        if (b < w.off + w.len)
-            PUSH(rest, n_rest, cap_rest,
-                 ((struct pending_write){b, w.off + w.len - b, w.bytes + (b - w.off), w.index}));
-    }
-    free(f->writes);
-    f->writes = rest;
-    f->n_writes = n_rest;
-    f->cap_writes = cap_rest;
-}
-
-static void sync_all(struct disk_file *f)
-{
-    for (uint32_t i = 0; i < f->n_writes; i++) {
-        const struct pending_write *w = &f->writes[i];
-        reserve(f, w->off + w->len);
-        (void)memcpy(f->durable + w->off, w->bytes, w->len);
-    }
-    f->n_writes = 0;
-    if (f->n_sizes > 0) {
-        uint64_t size = f->sizes[f->n_sizes - 1].size;
-        reserve(f, size + 1);
-        if (size < f->durable_size)
-            (void)memset(f->durable + size, 0, f->durable_size - size);
-        f->durable_size = size;
-    }
-    f->n_sizes = 0;
-}
-
-static void sync_dir(struct disk *d, uint32_t dir)
-{
-    uint32_t left = 0;
-    for (uint32_t i = 0; i < d->n_names; i++) {
-        const struct effect *e = &d->trace->effects[d->pending_names[i]];
-        if (e->dir == dir || (e->kind == EFFECT_RENAME && e->dir2 == dir))
-            names_apply(&d->names, e);
-        else
-            d->pending_names[left++] = d->pending_names[i];
-    }
-    d->n_names = left;
-}
-
-static void replay(struct disk *d, const struct effect *e)
-{
-    struct disk_file *f = &d->files[e->node];
-    uint64_t from = e->off & ~(uint64_t)(PAGE - 1);
-    uint64_t to = (e->off + e->len + PAGE - 1) & ~(uint64_t)(PAGE - 1);
-    switch (e->kind) {
-    case EFFECT_WRITE:
-        PUSH(f->writes, f->n_writes, f->cap_writes,
-             ((struct pending_write){e->off, e->len, d->trace->arena + e->bytes, d->at}));
-        break;
-    case EFFECT_SIZE:
-        PUSH(f->sizes, f->n_sizes, f->cap_sizes, ((struct pending_size){e->off, d->at}));
-        break;
-    case EFFECT_SYNC:
-        sync_all(f);
-        break;
-    case EFFECT_SYNC_RANGE: /* the kernel writes whole pages */
-        settle_range(f, from, to, true);
-        break;
-    case EFFECT_DROP:
-        f->n_writes = 0;
-        break;
-    case EFFECT_DROP_RANGE:
-        settle_range(f, from, to, false);
-        break;
-    case EFFECT_LINK:
-    case EFFECT_RENAME:
-    case EFFECT_UNLINK:
-        PUSH(d->pending_names, d->n_names, d->cap_names, d->at);
-        break;
-    case EFFECT_SYNC_DIR:
-        sync_dir(d, e->dir);
-        break;
-    }
-}
-
-void disk_advance(struct disk *d, size_t position)
-{
-    for (; d->at < position && d->at < d->trace->n; d->at++)
-        replay(d, &d->trace->effects[d->at]);
-}
-
-bool disk_clean(const struct disk *d)
-{
-    for (uint32_t i = 0; i < d->trace->n_nodes; i++) {
-        if (d->files[i].n_writes > 0 || d->files[i].n_sizes > 0)
-            return false;
-    }
-    return d->n_names == 0;
-}
-
-enum kill_point disk_phase(const struct disk *d)
-{
-    return d->at == 0 ? 0 : d->trace->effects[d->at - 1].phase;
-}
 
 /* Which un-synced writes survive ---------------------------------------------------------------*/
 
@@ -251,7 +39,7 @@ static struct choice choose(const struct disk *d, enum style style, uint64_t see
         if (pick < d->files[i].n_writes) {
             const struct pending_write *w = &d->files[i].writes[pick];
             c.one_file = i;
-            c.one_sector = (w->off + mix64(seed + 1) % w->len) / SECTOR;
+            c.one_sector = (w->off + mix64(seed + 1) % w->len) / DISK_SECTOR;
             break;
         }
         pick -= d->files[i].n_writes;
@@ -263,7 +51,7 @@ static struct choice choose(const struct disk *d, enum style style, uint64_t see
  * choice is among: ages are drawn from the younger ones, where un-synced writes are. */
 static size_t survives_below(const struct choice *c, uint32_t file, uint64_t sector, size_t oldest)
 {
-    uint64_t page = sector / (PAGE / SECTOR);
+    uint64_t page = sector / (DISK_PAGE / DISK_SECTOR);
     uint64_t unit = c->style == STYLE_PAGES || c->style == STYLE_PAGE_VERSIONS ? page : sector;
     uint64_t draw = mix64(c->seed ^ mix64(unit * 8192 + file));
     switch (c->style) {
@@ -305,9 +93,9 @@ static uint64_t image_file(const struct disk *d, uint32_t file, const struct cho
 {
     const struct disk_file *f = &d->files[file];
     uint64_t size = image_size(f, c, file);
-    if (*cap < size + PAGE) {
+    if (*cap < size + DISK_PAGE) {
         *cap = size + (1u << 20);
-        *bytes = grow(*bytes, *cap);
+        *bytes = disk_grow(*bytes, *cap);
     }
     uint64_t have = size < f->cap ? size : f->cap;
     (void)memcpy(*bytes, f->durable, have);
@@ -316,7 +104,7 @@ static uint64_t image_file(const struct disk *d, uint32_t file, const struct cho
     for (uint32_t i = 0; i < f->n_writes; i++) {
         const struct pending_write *w = &f->writes[i];
         for (uint64_t off = w->off; off < w->off + w->len;) {
-            uint64_t sector = off / SECTOR, end = (sector + 1) * SECTOR;
+            uint64_t sector = off / DISK_SECTOR, end = (sector + 1) * DISK_SECTOR;
             if (end > w->off + w->len)
                 end = w->off + w->len;
             if (end > size)
@@ -367,7 +155,7 @@ struct images {
 
 struct images *images_new(const char *root)
 {
-    struct images *im = grow(NULL, sizeof *im);
+    struct images *im = disk_grow(NULL, sizeof *im);
     (void)memset(im, 0, sizeof *im);
     (void)snprintf(im->root, sizeof im->root, "%s", root);
     (void)mkdir(root, 0755);
@@ -429,8 +217,8 @@ static void write_file(struct images *im, const char *path, const uint8_t *bytes
         perror(path);
         abort();
     }
-    for (uint64_t off = 0; off < size; off += PAGE) {
-        uint64_t n = size - off < PAGE ? size - off : PAGE;
+    for (uint64_t off = 0; off < size; off += DISK_PAGE) {
+        uint64_t n = size - off < DISK_PAGE ? size - off : DISK_PAGE;
         if (memcmp(s->map + off, bytes + off, n) != 0)
             (void)memcpy(s->map + off, bytes + off, n);
     }
@@ -481,7 +269,7 @@ void images_write(struct images *im, const struct disk *d, enum style style, uin
 static bool same_file(const char *path, const uint8_t *bytes, uint64_t size, char *why, size_t n)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC);
-    uint8_t *found = grow(NULL, size + 1);
+    uint8_t *found = disk_grow(NULL, size + 1);
     ssize_t got = fd < 0 ? -1 : pread(fd, found, size + 1, 0);
     bool same = got == (ssize_t)size && memcmp(found, bytes, size) == 0;
     if (!same) {

@@ -138,6 +138,36 @@ static void test_few_results(void **state)
     pool_free(&p);
 }
 
+/* The results are complete, and then nodes that are none fill the line in front of the last. */
+static void test_full_line_of_both(void **state)
+{
+    (void)state;
+    static const uint32_t efs[] = {1, 5, 100, 511, 512};
+    struct pool p = {0};
+    for (uint32_t i = 0; i < sizeof efs / sizeof *efs; i++) {
+        uint32_t ef = efs[i], n, got = 0, id;
+        assert_ok(pool_reserve(&p, ef, 3000));
+        pool_reset(&p, ef);
+        for (uint32_t j = 1; j <= ef; j++)
+            pool_offer(&p, 5000.0f + (float)j, j, 1);
+        for (uint32_t j = 0; j < 1500; j++)
+            pool_offer(&p, (float)(j * 7 % 1500), 1000 + j, 0);
+        assert_true(p.heaps);
+        assert_true(p.bound == 5000.0f + (float)ef);
+        for (float last = -1; pool_next(&p, &id); got++) {
+            float dist = id >= 1000 ? (float)((id - 1000) * 7 % 1500) : 5000.0f + (float)id;
+            assert_true(dist > last);
+            last = dist;
+        }
+        assert_int_equal(got, 1500 + ef);
+        const struct pool_entry *found = pool_finish(&p, &n);
+        assert_int_equal(n, ef);
+        for (uint32_t j = 0; j < n; j++)
+            assert_int_equal(found[j].id, j + 1);
+    }
+    pool_free(&p);
+}
+
 static void test_equal_distances_keep_their_order(void **state)
 {
     (void)state;
@@ -203,6 +233,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_all_results),
         cmocka_unit_test(test_few_results),
+        cmocka_unit_test(test_full_line_of_both),
         cmocka_unit_test(test_equal_distances_keep_their_order),
         cmocka_unit_test(test_frontier_is_cut),
         cmocka_unit_test(test_empty),
