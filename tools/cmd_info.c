@@ -32,6 +32,12 @@ static bool needs_recovery(const struct navmap_stats *s)
     return !s->writer_held && s->last_lsn != s->checkpoint_lsn;
 }
 
+/* Beside a writer the log is read through LMDB's lock table, which takes permission to write. */
+static bool log_known(const struct navmap_stats *s)
+{
+    return !s->writer_held || s->last_lsn != 0 || s->applied_lsn == 0;
+}
+
 static void heading(const char *text)
 {
     printf("\n%s\n", text);
@@ -64,6 +70,11 @@ static void print_log(const struct navmap_stats *s)
 {
     char text[CLI_NUMBER_BYTES];
     heading("log");
+    if (!log_known(s)) {
+        line("last commit", "%" PRIu64 " or later", s->applied_lsn);
+        line("checkpoint", "unknown: no permission to read the log beside its writer");
+        return;
+    }
     line("last commit", "%" PRIu64, s->last_lsn);
     line("checkpoint", "%" PRIu64, s->checkpoint_lsn);
     line("not checkpointed", "%s of %" PRIu64 " commits", cli_bytes(s->wal_bytes, text),
@@ -176,9 +187,15 @@ static void json_text(struct json *j, const char *path, const struct navmap_stat
     json_object_end(j);
 
     json_object(j, "log");
-    json_number(j, "last_lsn", s->last_lsn);
-    json_number(j, "checkpoint_lsn", s->checkpoint_lsn);
-    json_number(j, "bytes", s->wal_bytes);
+    if (log_known(s)) {
+        json_number(j, "last_lsn", s->last_lsn);
+        json_number(j, "checkpoint_lsn", s->checkpoint_lsn);
+        json_number(j, "bytes", s->wal_bytes);
+    } else {
+        json_null(j, "last_lsn");
+        json_null(j, "checkpoint_lsn");
+        json_null(j, "bytes");
+    }
     json_number(j, "checkpoint_at_bytes", s->checkpoint_bytes);
     json_bool(j, "needs_recovery", needs_recovery(s));
     json_object_end(j);

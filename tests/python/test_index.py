@@ -445,6 +445,11 @@ EXITS = {
     "an exception": "raise SystemExit(0)",
     "in a cycle": "ring = [ix]; ring.append(ring)",
     "held by a module": "import json; json.index = ix",
+    "held by a thread that never ends": (
+        "import threading, time\n"
+        "threading.Thread(target=lambda ix: time.sleep(600), args=(ix,), daemon=True).start()\n"
+        "del ix"
+    ),
 }
 
 

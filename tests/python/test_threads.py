@@ -170,11 +170,12 @@ def test_close_beside_an_add_lets_it_finish(make, path):
 
 
 @pytest.mark.parametrize("work", ["add_items", "exact_query"])
-def test_pythons_lock_is_released(make, work):
+def test_pythons_lock_is_released(make, work, short):
     """While one thread is in the engine, another runs Python."""
+    n = 1000 if short else 3000
     ix = make("l2", DIM, M=16, ef_construction=200)
-    ix.add_items(vectors_of(range(3000), DIM))
-    data = vectors_of(range(3000, 6000), DIM)
+    ix.add_items(vectors_of(range(n), DIM))
+    data = vectors_of(range(n, 2 * n), DIM)
     inside = threading.Event()
     gaps = []
 

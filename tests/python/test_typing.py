@@ -158,6 +158,7 @@ def test_the_extension_takes_nothing_but_exact_arguments(make):
         ((False, good, -1, False, one, two), OverflowError),
         ((False, good, 2**32, False, one, two), OverflowError),
         ((False, good, 1.0, False, one, two), TypeError),
+        ((False, good[:, :3].copy(), 1, False, one, two), ValueError),
         ((False, good, 1, False, one[:1], two), ValueError),
         ((False, good, 1, False, one, two[:1]), ValueError),
         ((False, good, 1, False, one, np.zeros((2, 2), np.float32)), ValueError),

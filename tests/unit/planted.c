@@ -58,8 +58,8 @@ static int build(const char *path)
     navmap_index *index = NULL;
     if (navmap_create(path, &options, &index) != NAVMAP_OK)
         return 1;
-    /* Updates until a sweep has run: dead slots begin it above 1024, and some come free.  One item a
-     * call: a longer call commits by the clock, and the graph would differ from run to run. */
+    /* Updates until a sweep has run: dead slots begin it above 1024, and some come free.  One item
+     * a call: a longer call commits by the clock, and the graph would differ from run to run. */
     for (uint32_t i = 0; i < PLANTED_ITEMS * 5 + PLANTED_ITEMS / 4; i++) {
         fill(vector, &random);
         const uint64_t label = planted_label(i % PLANTED_ITEMS);

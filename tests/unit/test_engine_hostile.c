@@ -127,8 +127,8 @@ int main(void)
 {
 #define CASE(name) cmocka_unit_test_setup_teardown(name, make_dir, remove_dir)
     const struct CMUnitTest tests[] = {
-        CASE(test_NOISE), CASE(test_IN_BOUNDS), CASE(test_SAME), CASE(test_TAGS),
-        CASE(test_VECTORS),
+        CASE(test_NOISE), CASE(test_IN_BOUNDS), CASE(test_SAME),
+        CASE(test_TAGS),  CASE(test_VECTORS),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -106,6 +106,19 @@ static uint64_t nearest(navmap_index *ix, const float *query, float *ret_distanc
     return label;
 }
 
+/* Slot 201 + i was born when 1 .. i + 1 were dead or dying: it must name none of them (A3). */
+static void check_no_link_to_the_dead(navmap_index *ix)
+{
+    struct view *v;
+    assert_ok(store_view_begin(ix->store, &v));
+    for (uint32_t i = 0; i < 200; i++)
+        for (uint32_t j = 0; j < ix->layout->M0; j++) {
+            uint32_t id = view_row(v, 201 + i)[j];
+            assert_true(id == 0 || id > i + 1);
+        }
+    store_view_end(ix->store, v);
+}
+
 static void test_update_moves_a_label(void **state)
 {
     (void)state;
@@ -123,6 +136,7 @@ static void test_update_moves_a_label(void **state)
         (void)nearest(ix, v + label * DIM, &d);
         assert_true(d > 0); /* the old vector is nobody's */
     }
+    check_no_link_to_the_dead(ix);
     struct navmap_stats s = stats_of(ix);
     assert_int_equal(s.n_live, 200);
     assert_int_equal(s.n_dead, 200);
@@ -178,6 +192,32 @@ static void test_delete_and_undelete(void **state)
     assert_int_equal(s.n_live, 201);
     assert_int_equal(s.n_deleted, 99);
     assert_int_equal(s.n_dead, 1);
+    assert_ok(navmap_close(ix));
+    free(v);
+}
+
+/* q5: a result is believed only under the generation that it was found with. */
+static void test_stale_hits_are_dropped(void **state)
+{
+    (void)state;
+    struct rng r = test_rng();
+    float *v = random_vectors(&r, 20, DIM);
+    navmap_index *ix = create_index(DIM, NAVMAP_L2, 8, NAVMAP_FULL);
+    struct view *view;
+    struct hit hit;
+    add_range(ix, v, 70, 20);
+    assert_ok(store_view_begin(ix->store, &view));
+    uint32_t word = *view_state(view, 4), unused = *view_state(view, 21);
+    assert_true(index_read_hit(ix, view, v + 3 * DIM, 4, word, &hit));
+    assert_int_equal(hit.label, 73);
+    assert_true(hit.dist == 0);
+    assert_false(index_read_hit(ix, view, v, 4, word + STATE_WORD(1, 0), &hit));
+    assert_false(index_read_hit(ix, view, v, 4, word - STATE_WORD(1, 0), &hit));
+    assert_int_equal(STATE_STATUS(unused), SLOT_FREE);
+    assert_false(index_read_hit(ix, view, v, 21, STATE_WORD(STATE_GEN(unused), SLOT_LIVE), &hit));
+    assert_ok(navmap_delete(ix, 73)); /* deleted meanwhile: it was live when the query began */
+    assert_true(index_read_hit(ix, view, v + 3 * DIM, 4, word, &hit));
+    store_view_end(ix->store, view);
     assert_ok(navmap_close(ix));
     free(v);
 }
@@ -300,7 +340,7 @@ static void test_capacity(void **state)
     struct rng r = test_rng();
     float *v = random_vectors(&r, 40, DIM);
     struct navmap_options o = {.struct_size = sizeof o, .dim = DIM, .M = 4, .max_elements = 20};
-    uint64_t added, labels[] = {3, 90, 90, 91, 4}, label = 90;
+    uint64_t added, labels[] = {3, 90, 90, 91, 4}, label = 90, before;
     navmap_index *ix = NULL;
     assert_ok(navmap_create(test_path, &o, &ix));
     assert_status(navmap_add(ix, 21, v, NULL, NULL, &added), NAVMAP_EFULL);
@@ -318,6 +358,11 @@ static void test_capacity(void **state)
     assert_status(navmap_add(ix, 1, v, &label, NULL, &added), NAVMAP_EFULL);
     assert_ok(navmap_delete(ix, 5));
     assert_status(navmap_add(ix, 1, v, &label, NULL, &added), NAVMAP_EFULL);
+    uint64_t both[] = {3, 91}; /* the first would pass: refused as a whole all the same */
+    before = stats_of(ix).inserted;
+    assert_status(navmap_add(ix, 2, v, both, NULL, &added), NAVMAP_EFULL);
+    assert_int_equal(added, 0);
+    assert_int_equal(stats_of(ix).inserted, before);
     label = 5;
     assert_ok(navmap_add(ix, 1, v, &label, NULL, &added));
     struct navmap_stats s = stats_of(ix);
@@ -418,6 +463,7 @@ int main(void)
         CASE(test_cosine),
         CASE(test_update_moves_a_label),
         CASE(test_delete_and_undelete),
+        CASE(test_stale_hits_are_dropped),
         CASE(test_few_survivors),
         CASE(test_implicit_labels),
         CASE(test_manual_durability),

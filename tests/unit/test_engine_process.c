@@ -1,4 +1,4 @@
-/* test_engine_process.c -- a reader in another process sees what the writer adds, without reopening.
+/* test_engine_process.c -- readers in other processes see what the writer adds, without reopening.
  *
  * The children are forked before any index is open.  Parent and child take turns over two pipes;
  * the child's verdict is its answer, so that only the parent asserts.
@@ -193,8 +193,8 @@ static void test_handles_in_a_child(void **state)
     assert_ok(navmap_search(ix, 1, v + DIM, 1, NULL, &label, &d, NULL));
     pid = fork();
     if (pid == 0)
-        _exit(navmap_search(ix, 1, v + 3 * DIM, 1, NULL, &label, &d, NULL) == NAVMAP_OK &&
-                      d == 0 && navmap_get(ix, 1, &label, v) == NAVMAP_OK
+        _exit(navmap_search(ix, 1, v + 3 * DIM, 1, NULL, &label, &d, NULL) == NAVMAP_OK && d == 0 &&
+                      navmap_get(ix, 1, &label, v) == NAVMAP_OK
                   ? 0
                   : 1);
     assert_int_equal(waitpid(pid, &status, 0), pid);

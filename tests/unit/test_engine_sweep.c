@@ -44,7 +44,7 @@ static void test_turnovers(void **state)
 {
     (void)state;
     struct rng r = test_rng();
-    uint32_t n = scaled(3000, 2), orphans;
+    uint32_t n = scaled(2000, 2), orphans;
     float *v = clustered_vectors(&r, n, DIM, 40), *q = clustered_vectors(&r, 100, DIM, 40);
     uint64_t *labels = malloc(n * sizeof *labels);
     navmap_index *ix = create_index(DIM, NAVMAP_L2, 12, NAVMAP_MANUAL);
@@ -66,9 +66,11 @@ static void test_turnovers(void **state)
         for (uint32_t i = 0; i < n; i++)
             for (uint32_t j = 0; j < DIM; j++)
                 moved[i * DIM + j] = v[labels[i] * DIM + j] + 0.1f * rng_normal(&r);
-        for (uint32_t done = 0; done < n; done += 250)
+        for (uint32_t done = 0; done < n; done += 250) {
             assert_ok(navmap_add(ix, 250, moved + (size_t)done * DIM, labels + done, NULL, NULL));
-        assert_ok(navmap_flush(ix));
+            assert_ok(navmap_flush(ix)); /* what is FREE is not used again before the next call */
+            check_links(ix, &orphans);
+        }
         free(moved);
         struct navmap_stats s = stats_of(ix);
         most = s.nslots > most ? s.nslots : most;

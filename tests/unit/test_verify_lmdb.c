@@ -1,6 +1,6 @@
 /* test_verify_lmdb.c -- damage planted in LMDB: labels that lead astray, meta records, a log that
  * lies, a file that was cut off. */
-#include "planted.h"
+#include "tests/unit/planted.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

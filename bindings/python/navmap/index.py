@@ -138,7 +138,7 @@ class Index:
     nothing, but for `add_items`, whose error says how many rows went in.
     """
 
-    __slots__ = ("__weakref__", "_constants", "_ef", "_handle", "_path", "_pid")
+    __slots__ = ("__weakref__", "_constants", "_ef", "_handle", "_path")
 
     def __init__(self, handle: _core.Handle, path: str) -> None:
         if not isinstance(handle, _core.Handle):
@@ -146,7 +146,6 @@ class Index:
         self._handle = handle
         self._path = path
         self._ef = 10
-        self._pid = os.getpid()
         self._constants = self.stats()
         _open_indexes.add(self)
 
@@ -468,13 +467,12 @@ class Index:
 
 @atexit.register
 def _close_all() -> None:
-    """Close what the program left open; what a parent process opened is not ours to close."""
+    """Close what the program left open.  (In a forked child that writes nothing.)"""
     failures = []
     for index in list(_open_indexes):
-        if index._pid == os.getpid():
-            try:
-                index.close()
-            except Exception as failure:  # the others are closed all the same
-                failures.append(failure)
+        try:
+            index.close()
+        except Exception as failure:  # the others are closed all the same
+            failures.append(failure)
     if failures:
         raise failures[0]

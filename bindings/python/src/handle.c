@@ -5,7 +5,6 @@
 #include "bindings/python/src/handle.h"
 
 #include <stdbool.h>
-#include <unistd.h>
 
 #include "bindings/python/src/buffers.h"
 #include "bindings/python/src/search.h"
@@ -16,7 +15,6 @@ struct handle {
     navmap_index *index; /* NULL once released */
     uint64_t uses;       /* calls inside the engine; changed with the GIL held (H1) */
     bool closed;
-    pid_t pid; /* of the process that opened it (H3) */
     uint32_t dim;
 };
 
@@ -43,7 +41,7 @@ static navmap_status handle_release(struct handle *self)
 {
     navmap_index *index = self->index;
     self->index = NULL;
-    if (index == NULL || self->pid != getpid()) /* H3 */
+    if (index == NULL)
         return NAVMAP_OK;
     PyThreadState *thread = PyEval_SaveThread();
     navmap_status status = navmap_close(index);
@@ -103,7 +101,6 @@ PyObject *handle_wrap(struct core_state *state, navmap_index *index)
         return NULL;
     }
     self->index = index;
-    self->pid = getpid();
     self->dim = stats.dim;
     return (PyObject *)self;
 }

@@ -4,8 +4,9 @@
  *     the GIL held, and releases the GIL in between.
  * H2  close() forbids new calls; the engine's handle is released when nobody is inside, by
  *     whoever leaves last.  Nobody waits, so nothing can deadlock with the GIL.
- * H3  A handle that was inherited through fork() is never released by the child: that would
- *     flush, and unlock, what belongs to the parent.
+ * H3  In a forked child the engine knows that the handle is the parent's: releasing it there
+ *     flushes and unlocks nothing.  If a thread of the parent was inside at the fork, the child
+ *     never releases the handle at all.
  */
 #ifndef NAVMAP_BINDINGS_HANDLE_H
 #define NAVMAP_BINDINGS_HANDLE_H

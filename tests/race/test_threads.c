@@ -1,0 +1,166 @@
+/* test_threads.c -- one handle, many threads: adders, an updater, a marker, a flusher, searchers.
+ *
+ * The vector of a label is a function of the label and a version, of which there are few, so every
+ * answer can be checked: its distance must be, bit for bit, that of some version (V2), a label is
+ * there once (V5), rows are sorted.  Items that nobody touches must stay findable (V7).  Slots are reused
+ * all the while: updates are many enough for several sweeps.  Run it under ThreadSanitizer.
+ */
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "engine/distance/distance.h"
+#include "tests/support/engine.h"
+
+#define DIM 12u
+#define VERSIONS 4u
+#define SETTLED 300u /* labels below are never touched */
+#define CHURNED 600u /* labels below are updated and marked */
+#define K 10u
+#define BATCH 150u /* more than a slice of the write lock */
+
+static navmap_index *ix;
+static struct distance metric;
+static _Atomic bool stop;
+static _Atomic uint32_t searches, updates, appended, wrong;
+static uint64_t seed;
+
+static void vector_of(uint64_t label, uint32_t version, float *ret_v)
+{
+    struct rng r = {label * VERSIONS + version + seed};
+    for (uint32_t i = 0; i < DIM; i++)
+        ret_v[i] = rng_normal(&r);
+}
+
+/* cmocka's assertions are for the main thread: others count. */
+static void expect(bool right)
+{
+    if (!right)
+        atomic_fetch_add(&wrong, 1);
+}
+
+static bool distance_exists(const float *query, uint64_t label, float distance)
+{
+    float v[DIM];
+    for (uint32_t version = 0; version < VERSIONS; version++) {
+        vector_of(label, version, v);
+        if (metric.fn(query, v, DIM) == distance)
+            return true;
+    }
+    return false;
+}
+
+static void *search(void *ctx)
+{
+    struct rng r = {seed + 77 + *(const uint32_t *)ctx};
+    while (!atomic_load(&stop)) {
+        struct navmap_search_options o = {.struct_size = sizeof o, .ef = 80};
+        uint64_t labels[K], target = rng_below(&r, SETTLED);
+        float query[DIM], distances[K];
+        vector_of(target, 0, query);
+        expect(navmap_search(ix, 1, query, K, &o, labels, distances, NULL) == NAVMAP_OK);
+        expect(labels[0] == target && distances[0] == 0);
+        for (uint32_t i = 0; i < K; i++) {
+            expect(distance_exists(query, labels[i], distances[i]));
+            expect(i == 0 || distances[i] >= distances[i - 1]);
+            for (uint32_t j = 0; j < i; j++)
+                expect(labels[j] != labels[i]);
+        }
+        float got[DIM];
+        expect(navmap_get(ix, 1, &target, got) == NAVMAP_OK);
+        expect(memcmp(got, query, sizeof got) == 0);
+        atomic_fetch_add(&searches, 1);
+    }
+    return NULL;
+}
+
+static void *update(void *ctx)
+{
+    struct rng r = {seed + 99 + *(const uint32_t *)ctx};
+    while (!atomic_load(&stop)) {
+        float v[16 * DIM];
+        uint64_t labels[16];
+        for (uint32_t i = 0; i < 16; i++) {
+            labels[i] = SETTLED + rng_below(&r, CHURNED - SETTLED);
+            vector_of(labels[i], rng_below(&r, VERSIONS), v + (size_t)i * DIM);
+        }
+        expect(navmap_add(ix, 16, v, labels, NULL, NULL) == NAVMAP_OK);
+        atomic_fetch_add(&updates, 16);
+    }
+    return NULL;
+}
+
+static void *mark(void *ctx)
+{
+    struct rng r = {seed + 55 + *(const uint32_t *)ctx};
+    while (!atomic_load(&stop)) {
+        uint64_t label = SETTLED + rng_below(&r, CHURNED - SETTLED);
+        navmap_status s = navmap_delete(ix, label);
+        expect(s == NAVMAP_OK || s == NAVMAP_EDELETED);
+        s = navmap_undelete(ix, label); /* an update may have done it before */
+        expect(s == NAVMAP_OK || s == NAVMAP_ENOTDELETED);
+        struct navmap_stats stats = {.struct_size = sizeof stats};
+        expect(navmap_get_stats(ix, &stats) == NAVMAP_OK);
+    }
+    return NULL;
+}
+
+/* Without labels, in several slices each: two calls must never be given one number. */
+static void *append(void *ctx)
+{
+    (void)ctx;
+    float v[BATCH * DIM];
+    for (uint32_t i = 0; i < 12 && !atomic_load(&stop); i++) {
+        for (uint32_t j = 0; j < BATCH * DIM; j++)
+            v[j] = 50.0f + (float)(j % 97); /* far from everybody's queries */
+        expect(navmap_add(ix, BATCH, v, NULL, NULL, NULL) == NAVMAP_OK);
+        atomic_fetch_add(&appended, BATCH);
+        expect(navmap_flush(ix) == NAVMAP_OK);
+    }
+    return NULL;
+}
+
+static void test_all_at_once(void **state)
+{
+    (void)state;
+    struct rng r = test_rng();
+    seed = rng_next(&r);
+    struct navmap_options o = {
+        .struct_size = sizeof o, .dim = DIM, .M = 8, .ef_construction = 60, .slot_shift = 5};
+    float *v = malloc(sizeof *v * DIM * CHURNED);
+    for (uint32_t label = 0; label < CHURNED; label++)
+        vector_of(label, 0, v + (size_t)label * DIM);
+    assert_ok(navmap_create(test_path, &o, &ix));
+    add_range(ix, v, 0, CHURNED);
+    free(v);
+    assert_int_equal(distance_choose(NAVMAP_L2, DIM, &metric), 0);
+    void *(*const roles[])(void *) = {search, search, search, update, update, mark, append, append};
+    enum { THREADS = sizeof roles / sizeof *roles };
+    pthread_t threads[THREADS];
+    uint32_t numbers[THREADS];
+    for (uint32_t i = 0; i < THREADS; i++) {
+        numbers[i] = i;
+        assert_int_equal(pthread_create(&threads[i], NULL, roles[i], &numbers[i]), 0);
+    }
+    const char *tier = getenv("NAVMAP_TIER");
+    sleep(getenv("NAVMAP_SHORT") ? 3 : tier && strcmp(tier, "test") != 0 ? 60 : 4);
+    atomic_store(&stop, true);
+    for (uint32_t i = 0; i < THREADS; i++)
+        assert_int_equal(pthread_join(threads[i], NULL), 0);
+    struct navmap_stats s = stats_of(ix);
+    print_message("%u searches, %u updates, %llu slots for %llu items\n", atomic_load(&searches),
+                  atomic_load(&updates), (unsigned long long)s.nslots,
+                  (unsigned long long)s.n_live);
+    assert_int_equal(atomic_load(&wrong), 0);
+    assert_true(atomic_load(&searches) > 0 && atomic_load(&updates) > 0);
+    assert_int_equal(s.n_deleted, 0);
+    assert_int_equal(s.n_live, CHURNED + atomic_load(&appended)); /* each number once */
+    assert_ok(navmap_close(ix));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_all_at_once, make_dir, remove_dir),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
