@@ -1,9 +1,9 @@
 /* test_threads.c -- one handle, many threads: adders, an updater, a marker, a flusher, searchers.
  *
  * The vector of a label is a function of the label and a version, of which there are few, so every
- * answer can be checked: its distance must be, bit for bit, that of some version (V2), a label is
- * there once (V5), rows are sorted.  Items that nobody touches must stay findable (V7).  Slots are reused
- * all the while: updates are many enough for several sweeps.  Run it under ThreadSanitizer.
+ * answer can be checked: its distance must be, bit for bit, that of some version (V2), no label is
+ * there twice (V5), rows are sorted.  Items that nobody touches must stay findable (V7).  Slots are
+ * reused all the while: updates are many enough for several sweeps.  Run it under ThreadSanitizer.
  */
 #include <pthread.h>
 #include <stdatomic.h>
