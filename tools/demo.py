@@ -109,7 +109,8 @@ def opener(path):
     opened = time.perf_counter()
     index.knn_query(vectors[0], k=K, ef=EF)
     answered = time.perf_counter()
-    say("opened", items=len(index), open_ms=1e3 * (opened - start), first_ms=1e3 * (answered - start))
+    milliseconds = [1e3 * (moment - start) for moment in (opened, answered)]
+    say("opened", items=len(index), open_ms=milliseconds[0], first_ms=milliseconds[1])
     for word in WATCHED:
         say("near", word=word, neighbours=neighbours(index, words, vectors, number[word]))
 
