@@ -9,7 +9,7 @@
 
 #define DIM 32u
 #define ITEMS 10000u
-#define CLUSTERS 100u
+#define CLUSTERS 10u /* a thousand items each: a beam does not hold a cluster whole */
 #define QUERIES 200u
 #define K 10u
 
@@ -68,21 +68,26 @@ static void check_recall(navmap_index *ix, const char *what, const float *querie
     }
 }
 
-/* 30 % of the labels get a vector of the same clusters, every tenth of the others is deleted. */
+/* About 30 % of the labels get a vector of the same clusters, every tenth of the others is deleted.
+ * Enough die for a sweep to begin and end. */
 static void churn(navmap_index *ix, struct rng *r, float *vectors, const float *spare,
                   bool *deleted, uint32_t n)
 {
+    uint32_t updates = 0;
     for (uint64_t label = 0; label < n; label++) {
         uint32_t dice = rng_below(r, 100);
         const float *fresh = spare + label * DIM;
         if (dice < 30) {
             memcpy(vectors + label * DIM, fresh, DIM * sizeof *fresh);
             assert_ok(navmap_add(ix, 1, fresh, &label, NULL, NULL));
+            updates++;
         } else if (dice < 37) {
             assert_ok(navmap_delete(ix, label));
             deleted[label] = true;
         }
     }
+    if (n == ITEMS)
+        assert_true(stats_of(ix).n_dead < updates); /* it has freed some */
 }
 
 static void run_space(enum navmap_space space, const char *name, const struct floor *built,
@@ -118,24 +123,24 @@ static void run_space(enum navmap_space space, const char *name, const struct fl
 static void recall_l2(void **state)
 {
     (void)state;
-    static const struct floor built[] = {{50, 0.5}, {100, 0.5}, {200, 0.5}};
-    static const struct floor churned[] = {{50, 0.5}, {100, 0.5}, {200, 0.5}};
+    static const struct floor built[] = {{10, 0.1}, {50, 0.1}, {100, 0.1}, {200, 0.1}};
+    static const struct floor churned[] = {{10, 0.1}, {50, 0.1}, {100, 0.1}, {200, 0.1}};
     run_space(NAVMAP_L2, "l2", built, churned, COUNT(built));
 }
 
 static void recall_ip(void **state)
 {
     (void)state;
-    static const struct floor built[] = {{50, 0.5}, {100, 0.5}, {200, 0.5}};
-    static const struct floor churned[] = {{50, 0.5}, {100, 0.5}, {200, 0.5}};
+    static const struct floor built[] = {{10, 0.1}, {50, 0.1}, {100, 0.1}, {200, 0.1}};
+    static const struct floor churned[] = {{10, 0.1}, {50, 0.1}, {100, 0.1}, {200, 0.1}};
     run_space(NAVMAP_IP, "ip", built, churned, COUNT(built));
 }
 
 static void recall_cosine(void **state)
 {
     (void)state;
-    static const struct floor built[] = {{50, 0.5}, {100, 0.5}, {200, 0.5}};
-    static const struct floor churned[] = {{50, 0.5}, {100, 0.5}, {200, 0.5}};
+    static const struct floor built[] = {{10, 0.1}, {50, 0.1}, {100, 0.1}, {200, 0.1}};
+    static const struct floor churned[] = {{10, 0.1}, {50, 0.1}, {100, 0.1}, {200, 0.1}};
     run_space(NAVMAP_COSINE, "cosine", built, churned, COUNT(built));
 }
 

@@ -100,7 +100,7 @@ static void test_shelf(void **state)
 {
     (void)state;
     const struct layout l = {.dim = 7, .M = 4, .M0 = 8};
-    struct shelf shelf = {0};
+    struct shelf shelf = {{NULL}};
     struct scratch *taken[SCRATCH_SHELF + 3], *again;
     for (uint32_t i = 0; i < SCRATCH_SHELF + 3; i++) {
         assert_ok(scratch_take(&shelf, &l, &taken[i]));
