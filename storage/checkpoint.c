@@ -13,13 +13,14 @@
 #define SLICE_FRAMES 8192u
 #define MIB ((uint64_t)1 << 20)
 
-uint64_t store_ckpt_bytes(const struct store *s)
+uint64_t store_ckpt_bytes(struct store *s)
 {
     if (s->options.ckpt_bytes > 0)
         return s->options.ckpt_bytes;
-    uint64_t data = layout_file_bytes(
-        &s->view->layout, atomic_load_explicit(&s->view->nchunks, memory_order_relaxed));
-    uint64_t quarter = data / 4;
+    (void)pthread_mutex_lock(&s->view_lock); /* the view may be replaced beside us */
+    uint32_t nchunks = atomic_load_explicit(&s->view->nchunks, memory_order_relaxed);
+    (void)pthread_mutex_unlock(&s->view_lock);
+    uint64_t quarter = layout_file_bytes(&s->layout, nchunks) / 4;
     return quarter < MIB ? MIB : quarter > 128 * MIB ? 128 * MIB : quarter;
 }
 

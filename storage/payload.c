@@ -12,7 +12,7 @@ void payload_store(struct view *v, uint32_t slot, const struct disk_tag *tag, co
 {
     const struct layout *l = &v->layout;
     /* FREE of this generation becomes visible before any new byte: a reader that saw one of them
-     * finds FREE or a newer generation when it re-checks (tag: reuse-1, see engine/graph.c). */
+     * finds FREE or a newer generation when it re-checks (pairing "payload" in engine/search.c). */
     atomic_thread_fence(memory_order_release);
     words_store(v, layout_tag_off(l, slot), tag, sizeof *tag);
     STORE_KILL_POINT(PAYLOAD_TAG);

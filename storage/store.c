@@ -121,11 +121,13 @@ navmap_status store_poison(struct store *s, const char *reason)
 {
     char text[sizeof s->poison_reason];
     (void)snprintf(text, sizeof text, "%s", reason); /* may be the buffer that fail() writes */
+    (void)pthread_mutex_lock(&s->view_lock);         /* a commit and a checkpoint may both fail */
     if (!atomic_load(&s->poisoned)) {
         memcpy(s->poison_reason, text, sizeof text);
-        wal_retire(s->wal);
         atomic_store(&s->poisoned, true);
     }
+    (void)pthread_mutex_unlock(&s->view_lock);
+    wal_retire(s->wal);
     return store_check_writable(s);
 }
 
