@@ -15,7 +15,10 @@
 #define OWN 400u /* labels of each writer: numbers n with n % WRITERS == writer */
 #define LABELS (WRITERS * OWN)
 #define BATCH 24u
-#define DIM 16u
+#define DIM_MAX 4096u /* where a batch of 16 rows stores its payloads directly */
+#define DIM_SMALL 16u
+extern uint32_t kill_engine_dim; /* of the index at hand; set before the child is made */
+#define DIM kill_engine_dim
 #define OPS_MAX 200000u
 #define NOTES_MAX 200000u
 

@@ -83,7 +83,7 @@ static void begin(struct worker *w, uint32_t place, uint32_t version, uint32_t s
 /* Different labels, absent or present as `update` says, as far as there are any. */
 static void add_some(struct worker *w, bool update)
 {
-    float vectors[BATCH * DIM];
+    float vectors[BATCH * DIM_MAX];
     uint64_t labels[BATCH];
     uint32_t want = rng_one_in(&w->rng, 2) ? 1 : 1 + (uint32_t)rng_below(&w->rng, BATCH), n = 0;
     uint32_t place = (uint32_t)rng_below(&w->rng, OWN);
@@ -169,7 +169,7 @@ static void *search_on(void *ctx)
     struct worker *w = ctx;
     struct navmap_search_options options = {sizeof options, 20, 1, 0};
     for (;;) {
-        float query[DIM], distances[5];
+        float query[DIM_MAX], distances[5];
         uint64_t labels[5], found = 0;
         truth_vector((uint32_t)rng_below(&w->rng, LABELS), 1, DIM, query);
         navmap_status status =

@@ -31,6 +31,8 @@
 #define ROUNDS_PER_INDEX 20u
 #define PREFILL 220u /* of each writer's, and updated until a sweep is due */
 
+uint32_t kill_engine_dim = DIM_SMALL;
+
 static const char *const doing_names[DOINGS] = {"nothing", "add", "update", "mark", "flush"};
 
 struct test {
@@ -57,7 +59,7 @@ static bool no(char *why, size_t n, const char *format, ...)
 static bool read_all(navmap_index *index, struct oracle_label *got, char *why, size_t n)
 {
     for (uint32_t i = 0; i < LABELS; i++) {
-        float found[DIM], want[DIM];
+        float found[DIM_MAX], want[DIM_MAX];
         uint64_t label = truth_label(i);
         enum slot_status status = SLOT_FREE;
         if (store_contains(index->store, label, &status) != NAVMAP_OK)
@@ -69,7 +71,7 @@ static bool read_all(navmap_index *index, struct oracle_label *got, char *why, s
             return no(why, n, "E4: get(label %u): %s", i, navmap_error_detail());
         got[i].version = (uint32_t)found[1];
         truth_vector(i, got[i].version, DIM, want);
-        if (memcmp(found, want, sizeof want) != 0)
+        if (memcmp(found, want, DIM * sizeof *want) != 0)
             return no(why, n, "E4: label %u: the vector of (%g, version %g)", i, (double)found[0],
                       (double)found[1]);
     }
@@ -117,7 +119,7 @@ static bool check_search(navmap_index *index, const struct oracle_label *got, st
     struct navmap_search_options options = {sizeof options, 40, 1, 0};
     for (int i = 0; i < 20; i++) {
         uint32_t number = (uint32_t)rng_below(rng, LABELS);
-        float query[DIM], distance = 0;
+        float query[DIM_MAX], distance = 0;
         uint64_t label = 0, found = 0;
         if (got[number].status != SLOT_LIVE)
             continue;
@@ -218,7 +220,7 @@ static navmap_status prefill(struct test *t, navmap_index *index)
 {
     for (uint32_t pass = 0; pass < 2; pass++) {
         for (uint32_t i = 0; i < PREFILL * WRITERS; i++) {
-            float vector[DIM];
+            float vector[DIM_MAX];
             uint64_t label = truth_label(i);
             uint32_t version = atomic_fetch_add(&t->k.shared->version, 1);
             truth_vector(i, version, DIM, vector);
@@ -242,6 +244,7 @@ static bool new_index(struct test *t, uint64_t seed, char *why, size_t n)
     for (uint64_t i = 0; i <= atomic_load(&shared->noted_lsn); i++)
         shared->notes[i].noted = false;
     atomic_store(&shared->version, 1);
+    kill_engine_dim = rng_one_in(&rng, 3) ? DIM_MAX : DIM_SMALL;
     t->k.checkpoint_bytes = (uint64_t)32768 << rng_below(&rng, 5);
     struct navmap_options options = {.struct_size = sizeof options,
                                      .dim = DIM,
