@@ -140,7 +140,7 @@ int main(int argc, char **argv)
     pthread_t threads[READERS];
     char path[320], why[600];
     harness_begin(&h, "seqlock", argc, argv);
-    uint64_t reuses = harness_count(&h, 100000, 10000000, 1000000000), reused = 0;
+    uint64_t reuses = harness_count(&h, 100000, 2000000, 1000000000), reused = 0;
     (void)snprintf(path, sizeof path, "%s/idx", h.dir);
     struct layout_params params = {.dim = DIM,
                                    .M = 4,
