@@ -24,6 +24,20 @@ static void on_event(void *ctx)
                            atomic_load(&l->oracle->noted_lsn), l->created};
 }
 
+/* Between K1 and K3 a checkpoint holds no lock that a commit needs. */
+static void at_kill_point(void *ctx, enum kill_point point)
+{
+    struct life *l = ctx;
+    if (!l->commits_beside || l->inside || !l->workload.store ||
+        (point != KP_K1 && point != KP_K2 && point != KP_K3_BEFORE) ||
+        rng_one_in(&l->workload.rng, 3))
+        return;
+    l->inside = true;
+    if (workload_beside(&l->workload) == NAVMAP_OK)
+        l->beside++;
+    l->inside = false;
+}
+
 void life_init(struct life *l, const char *root)
 {
     (void)memset(l, 0, sizeof *l);
@@ -51,7 +65,7 @@ void life_begin(struct life *l, const struct workload_options *options, uint64_t
     l->workload.on_event_ctx = l;
     l->n = 0;
     l->created = false;
-    l->recorder = recorder_start(l->root, injector, NULL, NULL);
+    l->recorder = recorder_start(l->root, injector, at_kill_point, l);
 }
 
 navmap_status life_create(struct life *l)

@@ -27,6 +27,11 @@ struct life {
     struct life_mark *marks;
     size_t n, cap;
     bool created;
+    /* Mode full, and a log that never gets long by itself: commits are made in the middle of
+     * checkpoints, as another thread would. */
+    bool commits_beside;
+    bool inside;
+    uint64_t beside; /* how many */
     char root[300], path[320];
 };
 

@@ -381,8 +381,7 @@ static void snapshot(struct recorder *r, const char *path, uint32_t dir)
         (void)closedir(d);
 }
 
-struct recorder *recorder_start(const char *root, const struct injector *injector,
-                                void (*kill_point)(void *ctx, enum kill_point point), void *ctx)
+static struct recorder *new_recorder(const char *root)
 {
     struct recorder *r = grow(NULL, sizeof *r);
     (void)memset(r, 0, sizeof *r);
@@ -390,16 +389,65 @@ struct recorder *recorder_start(const char *root, const struct injector *injecto
     (void)pthread_mutex_init(&r->lock, NULL);
     for (int i = 0; i < MAX_FD; i++)
         r->fd_node[i] = NO_NODE;
+    return r;
+}
+
+static void install(struct recorder *r)
+{
+    r->calls = (struct interpose_hooks){r, r->root, before_call, after_call};
+    r->io = (struct io_hooks){r, NULL, after_io, at_kill_point};
+    interpose_set(&r->calls);
+    io_hooks = &r->io;
+}
+
+struct recorder *recorder_start(const char *root, const struct injector *injector,
+                                void (*kill_point)(void *ctx, enum kill_point point), void *ctx)
+{
+    struct recorder *r = new_recorder(root);
     r->injector = injector;
     r->kill_point = kill_point;
     r->ctx = ctx;
     (void)add_node(r, true, 0);
     snapshot(r, root, 0);
     names_copy(&r->trace.start, &r->now);
-    r->calls = (struct interpose_hooks){r, r->root, before_call, after_call};
-    r->io = (struct io_hooks){r, NULL, after_io, at_kill_point};
-    interpose_set(&r->calls);
-    io_hooks = &r->io;
+    install(r);
+    return r;
+}
+
+static void take_over(struct recorder *r, const struct trace *before, size_t position)
+{
+    struct trace *t = &r->trace;
+    for (uint32_t i = 0; i < before->n_nodes; i++) {
+        const struct trace_node *old = &before->nodes[i];
+        uint32_t node = add_node(r, old->is_dir, old->size);
+        t->nodes[node].size = old->size;
+        if (old->bytes) {
+            t->nodes[node].bytes = grow(NULL, old->size + 1);
+            (void)memcpy(t->nodes[node].bytes, old->bytes, old->size);
+        }
+    }
+    names_copy(&t->start, &before->start);
+    names_copy(&r->now, &before->start);
+    t->n = t->cap = position;
+    t->effects = grow(NULL, (position + 1) * sizeof t->effects[0]);
+    (void)memcpy(t->effects, before->effects, position * sizeof t->effects[0]);
+    t->arena_n = t->arena_cap = before->arena_n;
+    t->arena = grow(NULL, before->arena_n + 1);
+    (void)memcpy(t->arena, before->arena, before->arena_n);
+    for (size_t i = 0; i < position; i++) {
+        const struct effect *e = &t->effects[i];
+        if (e->kind == EFFECT_SIZE)
+            r->sizes[e->node] = e->off;
+        else if (e->kind == EFFECT_LINK || e->kind == EFFECT_RENAME || e->kind == EFFECT_UNLINK)
+            names_apply(&r->now, e);
+    }
+}
+
+struct recorder *recorder_continue(const char *root, const struct trace *before, size_t position)
+{
+    struct recorder *r = new_recorder(root);
+    take_over(r, before, position);
+    install(r);
     return r;
 }
 

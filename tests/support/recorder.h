@@ -90,6 +90,10 @@ struct injector {
 struct recorder;
 struct recorder *recorder_start(const char *root, const struct injector *injector,
                                 void (*kill_point)(void *ctx, enum kill_point point), void *ctx);
+/* The machine goes on after kill -9: `root` holds what the page cache had at `position` of an
+ * earlier trace (STYLE_ALL), and not all of it is durable.  The new trace begins with the old
+ * effects, so that a later power cut may still lose them. */
+struct recorder *recorder_continue(const char *root, const struct trace *before, size_t position);
 /* Effects so far: the position of a cut that comes now. */
 size_t recorder_position(const struct recorder *r);
 /* End recording; the trace is the caller's. */

@@ -395,3 +395,9 @@ navmap_status workload_step(struct workload *w)
         TRY(sweep_some(w));
     return workload_settle(w);
 }
+
+navmap_status workload_beside(struct workload *w)
+{
+    TRY(put_some(w));
+    return workload_settle(w);
+}

@@ -45,6 +45,8 @@ navmap_status workload_step(struct workload *w);
 /* store_settle (mode full) or store_flush (manual), and the acknowledgement. */
 navmap_status workload_settle(struct workload *w);
 navmap_status workload_flush(struct workload *w);
+/* Some items and their commit, from inside a checkpoint; mode full. */
+navmap_status workload_beside(struct workload *w);
 /* A failed close has lost what was not acknowledged. */
 navmap_status workload_close(struct workload *w);
 /* Close after a failure: whatever comes of it is not acknowledged. */

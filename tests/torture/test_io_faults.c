@@ -315,6 +315,7 @@ int main(int argc, char **argv)
     static struct test t;
     harness_begin(&t.h, "io_faults", argc, argv);
     uint32_t step = t.h.budget ? (uint32_t)t.h.budget : t.h.tier == TIER_TEST ? 7 : 1;
+    uint32_t whole = t.h.shrink ? 2 : 8; /* calls that are each made to fail */
     if (t.h.shrink)
         step *= 5;
     t.oracle = oracle_new();
@@ -328,7 +329,7 @@ int main(int argc, char **argv)
         uint64_t fired = t.fired;
         bool more = harness_wants(&t.h, round);
         /* Rare calls are swept whole, frequent ones by steps. */
-        for (uint32_t nth = 1; more && t.h.failed < 20; nth += nth < 8 && i < FAULTS ? 1 : step)
+        for (uint32_t nth = 1; more && t.h.failed < 20; nth += nth < whole && i < FAULTS ? 1 : step)
             more = one(&t, fault, i / (uint32_t)FAULTS, nth, round);
         if (t.h.verbose)
             printf("  %s, %s, life %u: %" PRIu64 " failures\n", fault->name,

@@ -345,6 +345,8 @@ int main(int argc, char **argv)
             for (int how = 0; how < 4; how++, round++) {
                 if (scene_of(point) == SCENE_LONG_LOG && (how > 0 || time % 10 > 0))
                     continue; /* a second each */
+                if (t.h.shrink && scene_of(point) != SCENE_LONG_LOG && how != point % 4)
+                    continue;
                 if (harness_wants(&t.h, round))
                     one(&t, point, how & 1 ? STORE_MANUAL : STORE_FULL, how < 2, round);
             }

@@ -4,7 +4,8 @@
  * un-synced rest missing in one of eight styles, the image is written out, recovered in process
  * and compared with what the oracle noted: the recovered state must be exactly a commit, not older
  * than what had been acknowledged at the cut (E1..E5).  Recovery is itself recorded for some of the
- * images and cut again, two deep.
+ * images and cut again, two deep.  Some cuts are preceded by kill -9, with the power going while
+ * the next process recovers; some lives commit in the middle of their checkpoints.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -20,6 +21,7 @@
 
 #define STEPS 45u
 #define NESTED_ONE_IN 8u
+#define KILLED_ONE_IN 10u
 #define VERIFY_ONE_IN 16u
 #define GO_ON_ONE_IN 48u
 #define DEPTH 3
@@ -29,7 +31,8 @@ struct test {
     struct oracle *second; /* for lives that go on after recovery */
     struct images *images[DEPTH];
     char dirs[DEPTH][300];
-    uint64_t by_style[STYLES], by_phase[KP_COUNT], nested, verified, went_on, recovered_newer;
+    uint64_t by_style[STYLES], by_phase[KP_COUNT], beside, nested, verified, killed_then_cut,
+        went_on, recovered_newer;
 };
 
 /* Record one life. */
@@ -38,11 +41,18 @@ static bool record(struct test *t, struct life *l, uint64_t round)
     uint64_t seed = harness_round_seed(&t->h, round);
     char why[600] = "";
     struct workload_options options = workload_draw(seed, round % 2 ? STORE_MANUAL : STORE_FULL);
+    l->commits_beside = round % 4 == 0;
+    if (l->commits_beside) { /* checkpoints come by flush and close only */
+        options.dim = 4;
+        options.ckpt_bytes = 1 << 20;
+    }
     life_begin(l, &options, mix64(seed), NULL);
     navmap_status status = life_create(l);
     for (uint32_t i = 0; i < STEPS && status == NAVMAP_OK; i++)
         status = workload_step(&l->workload);
     life_end(l);
+    t->beside += l->beside;
+    l->beside = 0;
     harness_case(&t->h, status == NAVMAP_OK, round, "the recorded life failed: %s",
                  navmap_error_detail());
     bool match = status == NAVMAP_OK && images_match(&l->trace, l->root, why, sizeof why);
@@ -105,6 +115,47 @@ static bool nest(struct test *t, const struct life *l, int depth, struct life_ma
     return ok;
 }
 
+/* kill -9, then the power goes while the next process recovers: what the dead one had written but
+ * not synced is in the page cache that recovery reads, and may still be lost. */
+static bool kill_then_cut(struct test *t, const struct life *l, size_t position,
+                          struct life_mark mark, uint64_t seed, char *why, size_t n)
+{
+    struct rng rng = {mix64(seed + 6)};
+    struct trace trace;
+    char path[320];
+    struct store *s = NULL;
+    struct store_options options = {STORE_FULL, 10.0, l->workload.options.ckpt_bytes};
+    (void)snprintf(path, sizeof path, "%s/idx", t->dirs[0]);
+    struct recorder *r = recorder_continue(t->dirs[0], &l->trace, position);
+    navmap_status status = store_open(path, STORE_WRITE, &options, &s);
+    recorder_stop(r, &trace);
+    if (status == NAVMAP_OK)
+        status = store_close(s);
+    bool ok = status == NAVMAP_OK || (status == NAVMAP_ENOINDEX && !mark.created);
+    if (!ok)
+        (void)snprintf(why, n, "after kill -9: open: %s", navmap_error_detail());
+    for (int i = 0; i < 3 && ok; i++) {
+        struct disk *d = disk_new(&trace);
+        disk_advance(d, position + rng_below(&rng, trace.n - position + 1));
+        images_write(t->images[1], d, (enum style)rng_below(&rng, STYLES), rng_next(&rng));
+        disk_free(d);
+        t->killed_then_cut++;
+        ok = recover(t, l, t->dirs[1], mark, rng_next(&rng), why, n);
+    }
+    trace_free(&trace);
+    return ok;
+}
+
+/* Between LMDB's meta write and its sync: the commit is in the page cache, and only there. */
+static bool meta_unsynced(const struct trace *trace, size_t position)
+{
+    if (position == 0 || position >= trace->n)
+        return false;
+    const struct effect *a = &trace->effects[position - 1], *b = &trace->effects[position];
+    return a->kind == EFFECT_WRITE && b->kind == EFFECT_SYNC_RANGE && a->node == b->node &&
+           a->off == b->off;
+}
+
 static void one_image(struct test *t, const struct life *l, const struct disk *d, size_t position,
                       uint64_t round, struct rng *rng)
 {
@@ -112,11 +163,19 @@ static void one_image(struct test *t, const struct life *l, const struct disk *d
     enum style style = (enum style)rng_below(rng, disk_clean(d) ? 1 : STYLES);
     uint64_t seed = rng_next(rng);
     struct life_mark mark = life_mark_at(l, position);
+    bool killed = seed % (meta_unsynced(&l->trace, position) ? 2 : KILLED_ONE_IN) == 1;
+    if (killed)
+        style = STYLE_ALL;
     images_write(t->images[0], d, style, seed);
     t->by_style[style]++;
     t->by_phase[disk_phase(d)]++;
-    bool ok = seed % NESTED_ONE_IN == 3 ? nest(t, l, 0, mark, seed, why, sizeof why)
-                                        : recover(t, l, t->dirs[0], mark, seed, why, sizeof why);
+    bool ok;
+    if (killed)
+        ok = kill_then_cut(t, l, position, mark, seed, why, sizeof why);
+    else if (seed % NESTED_ONE_IN == 3)
+        ok = nest(t, l, 0, mark, seed, why, sizeof why);
+    else
+        ok = recover(t, l, t->dirs[0], mark, seed, why, sizeof why);
     harness_case(&t->h, ok, round, "cut before effect %zu of %zu (step %s), un-synced: %s: %s",
                  position, l->trace.n, io_kill_point_names[disk_phase(d)], style_names[style], why);
 }
@@ -160,6 +219,9 @@ static void report(const struct test *t, uint64_t images)
     printf("%" PRIu64 " images; recovery cut again %" PRIu64 " times; verified %" PRIu64
            "; went on %" PRIu64 "; newer than acknowledged %" PRIu64 "; cuts in %u steps\n",
            images, t->nested, t->verified, t->went_on, t->recovered_newer, phases);
+    printf("%" PRIu64 " cuts while recovering from kill -9; %" PRIu64
+           " commits in the middle of a checkpoint\n",
+           t->killed_then_cut, t->beside);
     for (int i = 0; i < STYLES; i++)
         printf("  un-synced %s: %" PRIu64 "\n", style_names[i], t->by_style[i]);
     for (int i = 0; i < KP_COUNT && t->h.verbose; i++)
