@@ -65,7 +65,9 @@ struct navmap_open_options {
 /* Create a durable index, a directory, at `path`, and hold it as its writer.
  *   NAVMAP_EEXIST   something is at `path`;  NAVMAP_EINVAL   an option is out of range
  *   NAVMAP_EFSTYPE  network file system;     NAVMAP_ENOSPC, NAVMAP_EIO, NAVMAP_ENOMEM
- * On failure nothing is left at `path`.  Cost: a few syncs.  Release with navmap_close(). */
+ * On failure nothing is left at `path`, unless it was the very last sync, of the parent directory,
+ * that failed: then a whole, empty index may be there.  Cost: a few syncs.  Release with
+ * navmap_close(). */
 NAVMAP_API navmap_status navmap_create(const char *path, const struct navmap_options *options,
                                        navmap_index **ret_index) NAVMAP_MUST_USE;
 

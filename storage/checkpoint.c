@@ -10,7 +10,6 @@
 #include "storage/handle.h"
 #include "storage/io.h"
 
-#define SLICE_FRAMES 8192u
 #define MIB ((uint64_t)1 << 20)
 
 uint64_t store_ckpt_bytes(struct store *s)
@@ -28,15 +27,9 @@ uint64_t store_ckpt_bytes(struct store *s)
 static navmap_status cut_once(struct store *s, uint64_t lsn, const struct wal_state *next,
                               struct wal_txn *t, bool *ret_more)
 {
-    struct wal_state found;
-    TRY(wal_get_state(t, &found));
-    if (found.generation != s->state.generation || found.last_lsn != s->state.last_lsn ||
-        found.ckpt_lsn != s->state.ckpt_lsn)
-        return fail(NAVMAP_EPOISONED,
-                    "%s: the log moved under its writer: expected lsn %llu, found %llu", s->path,
-                    (unsigned long long)s->state.last_lsn, (unsigned long long)found.last_lsn);
+    TRY(store_check_log(s, t));
     TRY(wal_put_state(t, next));
-    return wal_delete_upto(t, lsn, SLICE_FRAMES, ret_more);
+    return wal_delete_upto(t, lsn, WAL_SLICE_FRAMES, ret_more);
 }
 
 static navmap_status cut(struct store *s, uint64_t lsn, uint64_t bytes_covered, bool *ret_more)

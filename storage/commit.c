@@ -77,12 +77,6 @@ struct commit {
     struct wal_state next;
 };
 
-static bool same_state(const struct wal_state *a, const struct wal_state *b)
-{
-    return a->generation == b->generation && a->ckpt_lsn == b->ckpt_lsn &&
-           a->last_lsn == b->last_lsn;
-}
-
 /* Upper bound of the pages that C3 makes dirty: a frame each and the tree above them, a leaf per
  * label and its splits, and some for LMDB's own lists. */
 static uint64_t pages_needed(const struct store *s, const struct commit *c)
@@ -97,12 +91,7 @@ static uint64_t pages_needed(const struct store *s, const struct commit *c)
 /* C3: fill the transaction. */
 static navmap_status fill(struct store *s, struct commit *c, struct wal_txn *t)
 {
-    struct wal_state found;
-    TRY(wal_get_state(t, &found));
-    if (!same_state(&found, &s->state))
-        return fail(NAVMAP_EPOISONED,
-                    "%s: the log moved under its writer: expected lsn %llu, found %llu", s->path,
-                    (unsigned long long)s->state.last_lsn, (unsigned long long)found.last_lsn);
+    TRY(store_check_log(s, t));
     TRY(wal_put_record(t, c->lsn, c->record, c->nbytes));
     TRY(labels_change(t, s->state.generation, s->uuid_low, c->labels, s->stage.n_labels));
     c->next = s->state;
@@ -184,7 +173,6 @@ static navmap_status commit(struct store *s, struct commit *c)
     atomic_store(&s->applied_lsn, c->lsn);
     stage_clear(&s->stage);
     store_sweep_committed(s);
-    s->committed_seq = s->staged_seq;
     STORE_KILL_POINT(C6);
     return NAVMAP_OK;
 }
@@ -192,10 +180,8 @@ static navmap_status commit(struct store *s, struct commit *c)
 navmap_status store_commit_locked(struct store *s)
 {
     TRY(store_check_writable(s));
-    if (stage_empty(&s->stage)) {
-        s->committed_seq = s->staged_seq;
+    if (stage_empty(&s->stage))
         return NAVMAP_OK;
-    }
     STORE_KILL_POINT(C1_BEFORE);
     struct commit c = {.lsn = 0};
     navmap_status status = commit(s, &c);

@@ -50,9 +50,8 @@ struct store {
     uint32_t n_free_slots, cap_free_slots;
     bool free_scanned;
     struct sweep sweep;
-    uint64_t batch_items;               /* of the call that holds the write lock */
-    struct disk_root item_root;         /* the root before the item under way, for abandon */
-    uint64_t staged_seq, committed_seq; /* write_end counts; what the last commit covered */
+    uint64_t batch_items;       /* of the call that holds the write lock */
+    struct disk_root item_root; /* the root before the item under way, for abandon */
 
     pthread_mutex_t checkpoint_lock;
     _Atomic uint64_t applied_lsn; /* set in C6 */
@@ -88,6 +87,8 @@ navmap_status store_follow(struct store *s, uint32_t nchunks) NAVMAP_MUST_USE;
 /* Before any lock of the handle: a forked child must not wait for what a thread of its parent
  * held, so the first call there makes the locks anew. */
 void store_enter(struct store *s);
+/* A3: meta.state, read again in a write transaction, is what memory says; else poison. */
+navmap_status store_check_log(const struct store *s, struct wal_txn *t) NAVMAP_MUST_USE;
 navmap_status store_poison(struct store *s, const char *reason);
 navmap_status store_check_writable(const struct store *s) NAVMAP_MUST_USE;
 struct store *store_new(const char *path, enum store_mode mode,

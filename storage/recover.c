@@ -20,8 +20,6 @@
 #include "storage/io.h"
 #include "storage/replay.h"
 
-#define SLICE_FRAMES 8192u
-
 /* O7, also what every open checks of a root: `sum` only where no writer may be storing it. */
 navmap_status store_check_root(const struct store *s, const struct view *v, bool sum)
 {
@@ -139,7 +137,7 @@ static navmap_status finish(struct store *s, struct wal_txn *t, struct wal_state
     state->ckpt_lsn = state->last_lsn;
     state->wal_bytes = 0;
     TRY(wal_put_state(t, state));
-    TRY(wal_delete_upto(t, state->last_lsn, SLICE_FRAMES, &more));
+    TRY(wal_delete_upto(t, state->last_lsn, WAL_SLICE_FRAMES, &more));
     TRY(wal_txn_commit(t));
     STORE_KILL_POINT(O8);
     return NAVMAP_OK;

@@ -145,6 +145,18 @@ navmap_status store_check_writable(const struct store *s)
     return NAVMAP_OK;
 }
 
+navmap_status store_check_log(const struct store *s, struct wal_txn *t)
+{
+    struct wal_state found;
+    TRY(wal_get_state(t, &found));
+    if (found.generation != s->state.generation || found.ckpt_lsn != s->state.ckpt_lsn ||
+        found.last_lsn != s->state.last_lsn)
+        return fail(NAVMAP_EPOISONED,
+                    "%s: the log moved under its writer: expected lsn %llu, found %llu", s->path,
+                    (unsigned long long)s->state.last_lsn, (unsigned long long)found.last_lsn);
+    return NAVMAP_OK;
+}
+
 navmap_status store_write_begin(struct store *s, uint64_t batch_items)
 {
     TRY(store_check_writable(s));
@@ -160,7 +172,6 @@ navmap_status store_write_begin(struct store *s, uint64_t batch_items)
 
 void store_write_end(struct store *s)
 {
-    s->staged_seq++;
     (void)pthread_mutex_unlock(&s->write_lock);
 }
 

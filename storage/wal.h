@@ -25,7 +25,8 @@
 
 #define WAL_FILE "wal.mdb"
 #define WAL_CREATE_BYTES (256u << 10)
-#define WAL_SLACK_PAGES 48u /* for LMDB's own lists, in every write transaction */
+#define WAL_SLICE_FRAMES 8192u /* deleted by one transaction at most */
+#define WAL_SLACK_PAGES 48u    /* for LMDB's own lists, in every write transaction */
 
 struct MDB_txn;
 struct wal;

@@ -151,7 +151,10 @@ navmap_status wal_make_room(struct wal *w, uint64_t pages)
     pages = free_pages < pages ? pages - free_pages : 0;
     if (pages < WAL_SLACK_PAGES) /* also where LMDB counts a page that it never writes */
         pages = WAL_SLACK_PAGES;
-    return wal_reserve(w, (info.me_last_pgno + 1 + pages) * page);
+    uint64_t need = (info.me_last_pgno + 1 + pages) * page;
+    /* In steps, so that a growing log does not pay for a sync of its own with every commit. */
+    status = wal_reserve(w, (need + WAL_CREATE_BYTES - 1) / WAL_CREATE_BYTES * WAL_CREATE_BYTES);
+    return status == NAVMAP_ENOSPC ? wal_reserve(w, need) : status;
 }
 
 /* A page that a transaction took from the file's end and gave back is counted, but never written.

@@ -53,7 +53,8 @@ def create(
 
     Raises `ExistsError` if something is at `path`, `NoIndexError` (a `FileNotFoundError`) if its
     parent is not there, `InvalidInputError` for a parameter out of range, `StorageError` or
-    `NoSpaceError` if the system refuses; then nothing is left at `path`.
+    `NoSpaceError` if the system refuses; then nothing is left at `path` (only if the very last
+    sync fails, of the parent directory, a whole, empty index may be).
     Cost: a few disk syncs, below 1 MiB on disk.
     """
     space_number = convert.space_number(space)
