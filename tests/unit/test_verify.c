@@ -4,7 +4,7 @@
  * Where a checksum stands before a check, the sum is made good again, so that it is the check
  * that has to speak.  `alone` says that nothing else may be reported.
  */
-#include "tests/unit/planted.h"
+#include "tests/unit/planted_case.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -16,48 +16,6 @@
 #include <cmocka.h>
 
 #define ROOT_AT(field) (LAYOUT_ROOT_OFFSET + offsetof(struct disk_root, field))
-
-static struct planted planted;
-static struct planted_report report;
-
-static int make_index(void **state)
-{
-    (void)state;
-    planted_make(&planted);
-    return 0;
-}
-
-static int free_index(void **state)
-{
-    (void)state;
-    planted_free(&planted);
-    return 0;
-}
-
-static int restore_index(void **state)
-{
-    (void)state;
-    planted_restore(&planted);
-    memset(&report, 0, sizeof(report));
-    return 0;
-}
-
-static void run(bool quick)
-{
-    planted_verify(planted.path, quick, &report);
-    if (report.status != NAVMAP_OK)
-        planted_print(&report);
-    assert_int_equal(report.status, NAVMAP_OK);
-}
-
-static void expect_here(const char *section, uint32_t slot, uint64_t offset, bool alone)
-{
-    if (!planted_has(&report, section, slot, offset) || (alone && report.result.damaged != 1)) {
-        planted_print(&report);
-        fail_msg("expected damage: %s, slot %u, offset %lld%s", section, slot, (long long)offset,
-                 alone ? ", alone" : "");
-    }
-}
 
 /* Write the image, verify in full, expect; leave the image restored. */
 static void expect(const char *section, uint32_t slot, uint64_t offset, bool alone)

@@ -1,6 +1,6 @@
 /* test_verify_lmdb.c -- damage planted in LMDB: labels that lead astray, meta records, a log that
  * lies, a file that was cut off. */
-#include "tests/unit/planted.h"
+#include "tests/unit/planted_case.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -14,48 +14,6 @@
 #include "storage/labels.h"
 
 #define NONE UINT64_MAX
-
-static struct planted planted;
-static struct planted_report report;
-
-static int make_index(void **state)
-{
-    (void)state;
-    planted_make(&planted);
-    return 0;
-}
-
-static int free_index(void **state)
-{
-    (void)state;
-    planted_free(&planted);
-    return 0;
-}
-
-static int restore_index(void **state)
-{
-    (void)state;
-    planted_restore(&planted);
-    memset(&report, 0, sizeof(report));
-    return 0;
-}
-
-static void run(bool quick)
-{
-    planted_verify(planted.path, quick, &report);
-    if (report.status != NAVMAP_OK)
-        planted_print(&report);
-    assert_int_equal(report.status, NAVMAP_OK);
-}
-
-static void expect_here(const char *section, uint32_t slot, uint64_t offset, bool alone)
-{
-    if (!planted_has(&report, section, slot, offset) || (alone && report.result.damaged != 1)) {
-        planted_print(&report);
-        fail_msg("expected damage: %s, slot %u, offset %lld%s", section, slot, (long long)offset,
-                 alone ? ", alone" : "");
-    }
-}
 
 static void change_labels(const struct stage_label *changes, uint32_t n, uint64_t sum_seed)
 {
