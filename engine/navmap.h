@@ -1,11 +1,15 @@
 /* navmap.h -- a navigable small-world graph in a memory map: a persistent HNSW vector index.
  *
+ * Two forms of one index: shared, a directory (navmap_create, navmap_open), durable, one writer and
+ * many readers; and private (navmap_new), in this process's memory only, without a file or a log.
+ *
  * Caveats first.
- *  - Processes: one writer and any number of readers per index, on one host.  Readers see commits
- *    of the writer without reopening.  Network file systems are refused.
- *  - Threads: on one handle any number of threads may search, get and add at once; adders take
- *    turns.  navmap_close() must not run beside another call on the same handle.
- *  - fork(): a writer handle is dead in the child (NAVMAP_EFORKED); a reader handle goes on.
+ *  - Processes: one writer and any number of readers per directory, on one host.  Readers see
+ *    commits of the writer without reopening.  Network file systems are refused.
+ *  - Threads: on one handle any number of threads may search, get, add, delete and update at once.
+ *    navmap_close() must not run beside another call on the same handle.
+ *  - fork(): a writer handle is dead in the child (NAVMAP_EFORKED); a reader handle goes on, and so
+ *    does a private index, as a copy of its own.
  *  - A failed sync poisons the writer: searches go on, mutations say NAVMAP_EPOISONED until the
  *    handle is closed and the index opened again, which recovers.
  *
@@ -50,9 +54,11 @@ struct navmap_options {
     uint32_t ef_construction;       /* beam width while adding; default 200; at least M is used */
     uint32_t durability;            /* enum navmap_durability */
     uint64_t random_seed;           /* of the level draw; default 100 */
-    uint64_t max_elements;          /* labels allowed; 0 = the index grows by itself */
+    uint64_t max_elements;          /* labels allowed; 0 = the index grows by itself, but see below */
     uint32_t allow_replace_deleted; /* 0 or 1; kept in the file */
     uint32_t slot_shift; /* slots per chunk as a power of two, 4..16; default chosen by size */
+    uint32_t bounded;    /* navmap_new only: 1 = max_elements is a limit also when it is 0 */
+    uint32_t reserved;
 };
 
 struct navmap_open_options {
@@ -70,6 +76,14 @@ struct navmap_open_options {
  * navmap_close(). */
 NAVMAP_API navmap_status navmap_create(const char *path, const struct navmap_options *options,
                                        navmap_index **ret_index) NAVMAP_MUST_USE;
+
+/* Make a private index: in memory, growing up to max_elements labels, gone with navmap_close().
+ * Every change is visible to every search that begins after the call returned.  `durability` is
+ * not used.  Memory is taken as items come, not for max_elements.
+ *   NAVMAP_EINVAL  an option is out of range;  NAVMAP_ENOMEM
+ * Release with navmap_close(). */
+NAVMAP_API navmap_status navmap_new(const struct navmap_options *options,
+                                    navmap_index **ret_index) NAVMAP_MUST_USE;
 
 /* Open an index.  `options` may be NULL.  NAVMAP_WRITE: as the one writer.  After a crash the
  * opener replays the log first (bounded: under a second); a reader does so too if it may write
@@ -91,8 +105,10 @@ typedef int navmap_progress(void *ctx, uint64_t done, uint64_t total);
 
 struct navmap_add_options {
     uint32_t struct_size;
+    uint32_t num_threads;      /* 0 or 1 = the calling one; more: from the handle's crew */
+    uint32_t replace_deleted;  /* 1 = new labels take the place of deleted items while there are any */
     uint32_t reserved;
-    navmap_progress *progress; /* NULL = none; called at most every 20 ms and at the end */
+    navmap_progress *progress; /* NULL = none; on the calling thread, some 20 ms apart, at the end */
     void *progress_ctx;
 };
 
@@ -100,21 +116,36 @@ struct navmap_add_options {
  * the largest label present (from 0 in an empty index).  A label that is present gets the new
  * vector (a new slot; the old one is dead at once); a deleted one is undeleted and updated.  A
  * label that occurs twice in the batch keeps the later row.
+ * With replace_deleted a label that is not present takes the place of some deleted item, whose own
+ * label is forgotten, as long as there is one; it then needs no room under max_elements.  In an
+ * index with allow_replace_deleted a deleted label is updated by such a call only.
+ * Up to 4 rows a thread are added by the calling thread alone; so is a batch in which a label
+ * occurs twice.
  * The batch is validated as a whole first: NAVMAP_EINVAL (a NaN or infinity: row and column in
- * the detail; no number left for implicit labels) and NAVMAP_EFULL change nothing.  Later
- * failures (NAVMAP_ENOSPC, NAVMAP_EPOISONED, NAVMAP_ENOMEM, NAVMAP_EINTERRUPTED) leave the first
- * *ret_added rows in the index, whole, and no other.  *ret_added is written always (it may be
- * NULL).  Algorithm: HNSW insertion, Malkov and Yashunin 2018, algorithms 1, 2, 4 and 5. */
+ * the detail; no number left for implicit labels), NAVMAP_EREPLACE (the two rules above, in
+ * hnswlib's words) and NAVMAP_EFULL change nothing.  Later failures (NAVMAP_ENOSPC,
+ * NAVMAP_EPOISONED, NAVMAP_ENOMEM, NAVMAP_EINTERRUPTED) leave the first *ret_added rows in the
+ * index, whole; of the rows behind, those that other threads had in hand may be in as well, at most
+ * num_threads - 1.  *ret_added is written always (it may be NULL).  Algorithm: HNSW insertion, Malkov and Yashunin 2018, algorithms 1, 2, 4 and 5. */
 NAVMAP_API navmap_status navmap_add(navmap_index *index, uint64_t n, const float *vectors,
                                     const uint64_t *labels,
                                     const struct navmap_add_options *options,
                                     uint64_t *ret_added) NAVMAP_MUST_USE;
 
+/* May the label be returned?  1 = yes, 0 = no, negative = stop: the search ends with
+ * NAVMAP_EINTERRUPTED.  Asked about live items only, at most once per item and query as a rule, from
+ * any of the searching threads, with no lock held: it may call anything on the same handle. */
+typedef int navmap_filter(void *ctx, uint64_t label);
+
 struct navmap_search_options {
     uint32_t struct_size;
     uint32_t ef;          /* beam width; 0 = 10; at least k is used */
     uint32_t allow_fewer; /* 1 = a row with fewer than k results is not an error */
-    uint32_t reserved;
+    uint32_t num_threads; /* 0 or 1 = the calling one; more: rows are shared out */
+    navmap_filter *filter; /* NULL = every label may be returned */
+    void *filter_ctx;
+    const uint64_t *allowed; /* NULL = every label; else only these, n_allowed of them, may be */
+    uint64_t n_allowed;
 };
 
 /* The k nearest of each of nq queries (nq x dim), nearest first, ties by label: labels and
@@ -143,6 +174,10 @@ NAVMAP_API navmap_status navmap_delete(navmap_index *index, uint64_t label) NAVM
 /* Take the mark away.  NAVMAP_ENOTFOUND, NAVMAP_ENOTDELETED. */
 NAVMAP_API navmap_status navmap_undelete(navmap_index *index, uint64_t label) NAVMAP_MUST_USE;
 
+/* Set max_elements, up or down.  NAVMAP_EINVAL when more labels than that are present (deleted ones
+ * count).  0 on a directory index lets it grow by itself.  Memory and files keep their size. */
+NAVMAP_API navmap_status navmap_resize(navmap_index *index, uint64_t max_elements) NAVMAP_MUST_USE;
+
 /* Committed vectors of n live labels, n x dim, as stored (cosine: normalised), checksums checked.
  * NAVMAP_ENOTFOUND names the first unknown or deleted label; then nothing is written. */
 NAVMAP_API navmap_status navmap_get(navmap_index *index, uint64_t n, const uint64_t *labels,
@@ -165,6 +200,7 @@ struct navmap_stats {
     uint32_t entry_slot, entry_level;
     uint32_t writer_held, writer_pid; /* pid 0 = unknown */
     uint32_t poisoned, slots_per_chunk;
+    uint32_t in_memory, reserved; /* 1 = a private index */
     uint64_t generation, random_seed, max_elements, inserted;
     uint64_t last_lsn, checkpoint_lsn, applied_lsn;
     uint64_t n_live, n_deleted, n_dead, n_free;
@@ -205,6 +241,37 @@ struct navmap_verify_result {
 NAVMAP_API navmap_status navmap_verify(const char *path, bool quick, navmap_report *report,
                                        void *ctx,
                                        struct navmap_verify_result *ret_result) NAVMAP_MUST_USE;
+
+/* What a walk over the whole graph of an open index finds. */
+struct navmap_check_result {
+    uint32_t struct_size; /* set by the caller */
+    uint32_t max_level;
+    uint64_t slots, labels;        /* looked at */
+    uint64_t live, deleted, dead;  /* slots in use, by status */
+    uint64_t links, upper_links;   /* on level 0, and above */
+    uint64_t reachable;            /* live slots that can be come to from the entry point */
+    uint64_t no_in_links;          /* live slots that no row of level 0 names */
+    uint64_t dangling;             /* links to FREE slots or to slots below the link's level */
+    uint64_t dead_links;           /* links to DEAD slots: legal until the sweep */
+    uint64_t damaged, warnings;    /* findings */
+    uint64_t levels[32];           /* slots in use, by their highest level */
+    uint64_t degrees[65];          /* slots in use, by number of links on level 0; last: 64 and more */
+};
+/* Check the graph and the labels behind `index`, also beside adders: levels, degrees, links (in
+ * range, not to itself, not twice, not dangling), entry point, reachability from it, counters, each
+ * label's slot and each slot's label.  What changes during the check is not held against the
+ * index.  Committed state only.  `report` may be NULL.  Cost: O(slots * M), some 100 ns a link.
+ * NAVMAP_OK when the check ran: ret->damaged says the verdict. */
+NAVMAP_API navmap_status navmap_check(navmap_index *index, navmap_report *report, void *ctx,
+                                      struct navmap_check_result *ret_result) NAVMAP_MUST_USE;
+
+/* Threads that this process can keep busy: affinity mask and cgroup quota, at least 1. */
+NAVMAP_API uint32_t navmap_default_threads(void);
+
+/* Instruction set of the distance kernels: "scalar", "avx2", "avx512" or "neon".  The best that
+ * the processor has, or the one that the environment variable NAVMAP_SIMD named when the first
+ * index was opened. */
+NAVMAP_API const char *navmap_simd(void);
 
 /* "0.1.0.dev0" */
 NAVMAP_API const char *navmap_version(void);

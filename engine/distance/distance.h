@@ -19,11 +19,17 @@
 
 /* Smaller is nearer.  `stored` is a vector of the file or a stage (D1). */
 typedef float distance_fn(const float *query, const float *stored, uint32_t dim);
+/* ret[i] = the same function of (query, stored[i]), bit for bit, for i < n.  Several at a time, so
+ * that their sums overlap, and while some are summed the lines of the next are fetched. */
+typedef void distance_many_fn(const float *query, const float *const *stored, uint32_t n,
+                              uint32_t dim, float *ret);
 
 struct distance_kernels {
     const char *name; /* of the instruction set */
     distance_fn *l2;  /* sum of squared differences */
     distance_fn *ip;  /* 1 - dot product */
+    distance_many_fn *l2_many;
+    distance_many_fn *ip_many;
 };
 
 /* Plain C; the definition that every other level is tested against. */
@@ -32,6 +38,7 @@ extern const struct distance_kernels distance_scalar;
 /* What a handle needs, filled once when it is opened. */
 struct distance {
     distance_fn *fn;
+    distance_many_fn *many;
     uint32_t dim;
     int normalise; /* cosine: vectors and queries are scaled to length one first */
     const char *name;
