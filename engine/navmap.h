@@ -51,10 +51,10 @@ struct navmap_options {
     uint32_t dim;         /* 1..65536 */
     uint32_t space;       /* enum navmap_space */
     uint32_t M;           /* links per node and upper level, 2..512; default 16; level 0 has 2M */
-    uint32_t ef_construction;       /* beam width while adding; default 200; at least M is used */
-    uint32_t durability;            /* enum navmap_durability */
-    uint64_t random_seed;           /* of the level draw; default 100 */
-    uint64_t max_elements;          /* labels allowed; 0 = the index grows by itself, but see below */
+    uint32_t ef_construction; /* beam width while adding; default 200; at least M is used */
+    uint32_t durability;      /* enum navmap_durability */
+    uint64_t random_seed;     /* of the level draw; default 100 */
+    uint64_t max_elements;    /* labels allowed; 0 = the index grows by itself, but see below */
     uint32_t allow_replace_deleted; /* 0 or 1; kept in the file */
     uint32_t slot_shift; /* slots per chunk as a power of two, 4..16; default chosen by size */
     uint32_t bounded;    /* navmap_new only: 1 = max_elements is a limit also when it is 0 */
@@ -105,10 +105,12 @@ typedef int navmap_progress(void *ctx, uint64_t done, uint64_t total);
 
 struct navmap_add_options {
     uint32_t struct_size;
-    uint32_t num_threads;      /* 0 or 1 = the calling one; more: from the handle's crew */
-    uint32_t replace_deleted;  /* 1 = new labels take the place of deleted items while there are any */
+    uint32_t num_threads; /* 0 or 1 = the calling one; more: from the handle's crew */
+    uint32_t
+        replace_deleted; /* 1 = new labels take the place of deleted items while there are any */
     uint32_t reserved;
-    navmap_progress *progress; /* NULL = none; on the calling thread, some 20 ms apart, at the end */
+    navmap_progress
+        *progress; /* NULL = none; on the calling thread, some 20 ms apart, at the end */
     void *progress_ctx;
 };
 
@@ -139,9 +141,9 @@ typedef int navmap_filter(void *ctx, uint64_t label);
 
 struct navmap_search_options {
     uint32_t struct_size;
-    uint32_t ef;          /* beam width; 0 = 10; at least k is used */
-    uint32_t allow_fewer; /* 1 = a row with fewer than k results is not an error */
-    uint32_t num_threads; /* 0 or 1 = the calling one; more: rows are shared out */
+    uint32_t ef;           /* beam width; 0 = 10; at least k is used */
+    uint32_t allow_fewer;  /* 1 = a row with fewer than k results is not an error */
+    uint32_t num_threads;  /* 0 or 1 = the calling one; more: rows are shared out */
     navmap_filter *filter; /* NULL = every label may be returned */
     void *filter_ctx;
     const uint64_t *allowed; /* NULL = every label; else only these, n_allowed of them, may be */
@@ -246,16 +248,16 @@ NAVMAP_API navmap_status navmap_verify(const char *path, bool quick, navmap_repo
 struct navmap_check_result {
     uint32_t struct_size; /* set by the caller */
     uint32_t max_level;
-    uint64_t slots, labels;        /* looked at */
-    uint64_t live, deleted, dead;  /* slots in use, by status */
-    uint64_t links, upper_links;   /* on level 0, and above */
-    uint64_t reachable;            /* live slots that can be come to from the entry point */
-    uint64_t no_in_links;          /* live slots that no row of level 0 names */
-    uint64_t dangling;             /* links to FREE slots or to slots below the link's level */
-    uint64_t dead_links;           /* links to DEAD slots: legal until the sweep */
-    uint64_t damaged, warnings;    /* findings */
-    uint64_t levels[32];           /* slots in use, by their highest level */
-    uint64_t degrees[65];          /* slots in use, by number of links on level 0; last: 64 and more */
+    uint64_t slots, labels;       /* looked at */
+    uint64_t live, deleted, dead; /* slots in use, by status */
+    uint64_t links, upper_links;  /* on level 0, and above */
+    uint64_t reachable;           /* live slots that can be come to from the entry point */
+    uint64_t no_in_links;         /* live slots that no row of level 0 names */
+    uint64_t dangling;            /* links to FREE slots or to slots below the link's level */
+    uint64_t dead_links;          /* links to DEAD slots: legal until the sweep */
+    uint64_t damaged, warnings;   /* findings */
+    uint64_t levels[32];          /* slots in use, by their highest level */
+    uint64_t degrees[65]; /* slots in use, by number of links on level 0; last: 64 and more */
 };
 /* Check the graph and the labels behind `index`, also beside adders: levels, degrees, links (in
  * range, not to itself, not twice, not dangling), entry point, reachability from it, counters, each

@@ -43,6 +43,7 @@ const char *navmap_strerror(int status)
         NAME(NAVMAP_EFEWER);
         NAME(NAVMAP_EINTERRUPTED);
         NAME(NAVMAP_ECLOSED);
+        NAME(NAVMAP_EREPLACE);
 #undef NAME
     }
     return "unknown navmap status";

@@ -32,8 +32,9 @@ typedef enum navmap_status {
     NAVMAP_EDELETED = -18,       /* delete: the label is marked deleted already */
     NAVMAP_ENOTDELETED = -19,    /* undelete: the label is not marked deleted */
     NAVMAP_EFEWER = -20,         /* search: fewer than k live, allowed items exist */
-    NAVMAP_EINTERRUPTED = -21,   /* the progress function asked to stop; whole items are kept */
-    NAVMAP_ECLOSED = -22         /* the handle was closed */
+    NAVMAP_EINTERRUPTED = -21,   /* a progress or filter function asked to stop */
+    NAVMAP_ECLOSED = -22,        /* the handle was closed */
+    NAVMAP_EREPLACE = -23 /* add: replacing deleted items, or not, is against the index's rule */
 } navmap_status;
 
 #ifdef __cplusplus
