@@ -1,29 +1,48 @@
-/* add.c -- navmap_add(): a batch is checked as a whole, then added in slices.
+/* add.c -- navmap_add(): a batch is checked as a whole, then added by one or several threads.
  *
- * The write lock is held for a slice of items and given up between slices, so that other adders
- * and the caller's progress function get their turn.  Nothing of a batch is staged before all of
- * it has passed: finite, implicit labels, room under max_elements.
+ * Nothing of a batch is staged before all of it has passed: finite, the rules of replacement,
+ * implicit labels, room under max_elements.  Then each thread takes the next row that nobody has,
+ * until none is left; between rows no lock is held, so that other calls get their turn.
  *
  * B1  Numbers handed to a call without labels are not handed to another one while it runs.
  * B2  Room under max_elements that a call was promised stays its own while it runs.
+ * B3  Rows are taken in order and finished once taken, so when the call ends early all rows before
+ *     the first one that failed, or was not taken, are in.
+ * B4  With one thread what happens depends on nothing but the calls: the sweep is paid for by the
+ *     number of items, never by time.
  */
 #include "engine/index.h"
 
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #include "storage/fail.h"
 
-#define SLICE_ITEMS 64u
-#define SLICE_SECONDS 0.020
+#define SLICE_ITEMS 16u      /* between two looks at the sweep and the log */
+#define TELL_SECONDS 0.020   /* between two calls of the progress function */
+#define ROWS_PER_THREAD 4u   /* hnswlib's rule: no more than this, and the caller does it alone */
 
 struct batch {
-    uint64_t n, done;
+    uint64_t n;
     const float *vectors;
     const uint64_t *labels; /* NULL: first_label, first_label + 1, ... */
     uint64_t first_label;
-    uint64_t promised; /* B2: new labels of this call that are still to come */
-    bool numbered;     /* B1 */
+    bool replace;
+    bool numbered;             /* B1 */
+    _Atomic uint64_t promised; /* B2: new labels of this call that are still to come */
+    uint32_t threads;
+    navmap_index *ix;
+    const struct navmap_add_options *options;
+    _Atomic uint64_t next; /* row to be taken */
+    _Atomic uint64_t done; /* rows finished, in any order */
+    _Atomic bool stop;
+    /* The first failure, under `lock`: */
+    pthread_mutex_t lock;
+    navmap_status status;
+    uint64_t failed; /* lowest row that failed; n = none */
+    char detail[512];
 };
 
 static double now(void)
@@ -39,137 +58,259 @@ static int compare_labels(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* How many different labels of the batch the index does not have. */
-static navmap_status count_new(navmap_index *ix, const struct batch *b, uint64_t *ret_new)
-{
-    uint64_t one, *sorted = &one, n_new = 0;
-    if (!b->labels) {
-        *ret_new = b->n; /* beyond the largest label: all of them */
-        return NAVMAP_OK;
-    }
-    if (b->n > 1 &&
-        (b->n > SIZE_MAX / sizeof *sorted || !(sorted = malloc((size_t)b->n * sizeof *sorted))))
-        return fail(NAVMAP_ENOMEM, "navmap_add: no memory to check %llu labels",
-                    (unsigned long long)b->n);
-    for (uint64_t i = 0; i < b->n; i++)
-        sorted[i] = b->labels[i];
-    if (b->n > 1)
-        qsort(sorted, (size_t)b->n, sizeof *sorted, compare_labels);
-    navmap_status status = NAVMAP_OK;
-    for (uint64_t i = 0; i < b->n && status == NAVMAP_OK; i++) {
-        struct store_found found;
-        if (i > 0 && sorted[i] == sorted[i - 1])
-            continue;
-        status = store_find(ix->store, sorted[i], &found);
-        n_new += status == NAVMAP_OK && found.slot == 0;
-    }
-    if (sorted != &one)
-        free(sorted);
-    *ret_new = n_new;
-    return status;
-}
+/* What a batch brings, by its labels. */
+struct survey {
+    uint64_t n_new;    /* different ones that the index does not have */
+    bool repeats;      /* some label is there twice */
+    bool any_deleted;  /* some are marked deleted: */
+    uint64_t deleted;  /* this one */
+};
 
-/* Write lock held, nothing staged yet. */
-static navmap_status plan(navmap_index *ix, struct batch *b)
+static navmap_status look_up(navmap_index *ix, const uint64_t *sorted, uint64_t n,
+                             struct survey *ret_survey)
 {
-    uint64_t first = 0, n_new = 0;
-    if (!b->labels) {
-        bool any;
-        uint64_t last;
-        TRY(store_label_max(ix->store, &any, &last));
-        if (ix->implicit_calls > 0 && (!any || ix->implicit_next > last)) {
-            any = ix->implicit_next > 0;
-            last = ix->implicit_next - 1;
+    for (uint64_t i = 0; i < n; i++) {
+        struct store_found found;
+        if (i > 0 && sorted[i] == sorted[i - 1]) {
+            ret_survey->repeats = true;
+            continue;
         }
-        if (any && b->n >= UINT64_MAX - last) /* the last number stands for "none" */
-            return fail(NAVMAP_EINVAL,
-                        "navmap_add: the largest label is %llu, no numbers are left for %llu rows",
-                        (unsigned long long)last, (unsigned long long)b->n);
-        first = any ? last + 1 : 0;
-    }
-    const struct disk_root *root = &store_edit(ix->store)->root;
-    if (root->max_elements != 0) {
-        TRY(count_new(ix, b, &n_new));
-        uint64_t used = root->n_live + root->n_deleted + ix->reserved_labels;
-        uint64_t room = used < root->max_elements ? root->max_elements - used : 0;
-        if (n_new > room)
-            return fail(NAVMAP_EFULL,
-                        "The number of elements exceeds the specified limit: max_elements is "
-                        "%llu, room is left for %llu, the batch has %llu new labels",
-                        (unsigned long long)root->max_elements, (unsigned long long)room,
-                        (unsigned long long)n_new);
-    }
-    b->promised = n_new;
-    ix->reserved_labels += n_new;
-    if (!b->labels) {
-        b->numbered = true;
-        b->first_label = first;
-        ix->implicit_calls++;
-        ix->implicit_next = first + b->n;
+        TRY(store_find(ix->store, sorted[i], &found));
+        ret_survey->n_new += found.slot == 0;
+        if (found.slot != 0 && STATE_STATUS(found.state) == SLOT_DELETED) {
+            ret_survey->any_deleted = true;
+            ret_survey->deleted = sorted[i];
+        }
     }
     return NAVMAP_OK;
 }
 
-/* Give back what plan() took.  Write lock held. */
+static navmap_status survey_labels(navmap_index *ix, const struct batch *b,
+                                   struct survey *ret_survey)
+{
+    uint64_t one, *sorted = &one;
+    if (b->n > 1 &&
+        (b->n > SIZE_MAX / sizeof *sorted || !(sorted = malloc((size_t)b->n * sizeof *sorted))))
+        return fail(NAVMAP_ENOMEM, "navmap_add: no memory to check %llu labels",
+                    (unsigned long long)b->n);
+    memcpy(sorted, b->labels, (size_t)b->n * sizeof *sorted);
+    if (b->n > 1)
+        qsort(sorted, (size_t)b->n, sizeof *sorted, compare_labels);
+    navmap_status status = look_up(ix, sorted, b->n, ret_survey);
+    if (sorted != &one)
+        free(sorted);
+    return status;
+}
+
+/* Numbers for a call without labels. */
+static navmap_status number(navmap_index *ix, struct batch *b)
+{
+    bool any = false;
+    uint64_t last = 0;
+    TRY(store_label_max(ix->store, &any, &last));
+    if (ix->implicit_calls > 0 && (!any || ix->implicit_next > last)) {
+        any = ix->implicit_next > 0;
+        last = ix->implicit_next - 1;
+    }
+    if (any && b->n >= UINT64_MAX - last) /* the last number stands for "none" */
+        return fail(NAVMAP_EINVAL,
+                    "navmap_add: the largest label is %llu, no numbers are left for %llu rows",
+                    (unsigned long long)last, (unsigned long long)b->n);
+    b->first_label = any ? last + 1 : 0;
+    return NAVMAP_OK;
+}
+
+/* The rules of hnswlib's replace_deleted, in its words. */
+static navmap_status check_replacing(const navmap_index *ix, const struct batch *b,
+                                     const struct survey *survey)
+{
+    bool allowed = (ix->layout->flags & HEADER_ALLOW_REPLACE_DELETED) != 0;
+    if (b->replace && !allowed)
+        return fail(NAVMAP_EREPLACE, "Replacement of deleted elements is disabled in constructor");
+    if (!b->replace && allowed && survey->any_deleted)
+        return fail(NAVMAP_EREPLACE,
+                    "Can't use addPoint to update deleted elements if replacement of deleted "
+                    "elements is enabled: label %llu is marked deleted; undelete it first, or add "
+                    "it with replace_deleted",
+                    (unsigned long long)survey->deleted);
+    return NAVMAP_OK;
+}
+
+static navmap_status check_room(navmap_index *ix, const struct batch *b, uint64_t n_new)
+{
+    const struct disk_root root = store_root(ix->store);
+    uint64_t used = root.n_live + root.n_deleted + atomic_load(&ix->reserved_labels);
+    uint64_t room = used < root.max_elements ? root.max_elements - used : 0;
+    if (b->replace)
+        room += root.n_deleted; /* each gives its place */
+    if (n_new <= room)
+        return NAVMAP_OK;
+    return fail(NAVMAP_EFULL,
+                "The number of elements exceeds the specified limit: max_elements is "
+                "%llu, room is left for %llu, the batch has %llu new labels",
+                (unsigned long long)root.max_elements, (unsigned long long)room,
+                (unsigned long long)n_new);
+}
+
+/* Write lock held exclusively, nothing staged yet. */
+static navmap_status plan(navmap_index *ix, struct batch *b)
+{
+    struct survey survey = {.n_new = b->n}; /* beyond the largest label: all of them */
+    bool bounded = store_bounded(ix->store);
+    bool allowed = (ix->layout->flags & HEADER_ALLOW_REPLACE_DELETED) != 0;
+    if (!b->labels) {
+        TRY(number(ix, b));
+    } else if (bounded || allowed || b->threads > 1) {
+        survey.n_new = 0;
+        TRY(survey_labels(ix, b, &survey));
+    }
+    TRY(check_replacing(ix, b, &survey));
+    if (bounded) {
+        TRY(check_room(ix, b, survey.n_new));
+        atomic_store(&b->promised, survey.n_new);
+        atomic_fetch_add(&ix->reserved_labels, survey.n_new);
+    }
+    if (survey.repeats)
+        b->threads = 1; /* the later row counts */
+    if (!b->labels) {
+        b->numbered = true;
+        ix->implicit_calls++;
+        ix->implicit_next = b->first_label + b->n;
+    }
+    return NAVMAP_OK;
+}
+
+/* Give back what plan() took.  Write lock held exclusively. */
 static void unplan(navmap_index *ix, struct batch *b)
 {
-    ix->reserved_labels -= b->promised;
-    b->promised = 0;
+    atomic_fetch_sub(&ix->reserved_labels, atomic_exchange(&b->promised, 0));
     if (!b->numbered)
         return;
     b->numbered = false;
     ix->implicit_calls--;
-    if (ix->implicit_next == b->first_label + b->n) /* numbers not used are free again */
-        ix->implicit_next = b->first_label + b->done;
-}
-
-/* Items until the slice is spent.  Write lock held. */
-static navmap_status add_slice(navmap_index *ix, struct scratch *s, struct batch *b)
-{
-    double stop = now() + SLICE_SECONDS;
-    uint32_t items = 0;
-    navmap_status status = NAVMAP_OK;
-    while (b->done < b->n && items < SLICE_ITEMS && (items == 0 || now() < stop)) {
-        uint64_t label = b->labels ? b->labels[b->done] : b->first_label + b->done;
-        bool is_new = false;
-        status = index_add_one(ix, s, label, b->vectors + b->done * ix->layout->dim, &is_new);
-        if (status != NAVMAP_OK)
-            break;
-        b->done++;
-        items++;
-        if (is_new && b->promised > 0) {
-            b->promised--;
-            ix->reserved_labels--;
-        }
+    if (ix->implicit_next == b->first_label + b->n) { /* numbers not used are free again */
+        uint64_t taken = atomic_load(&b->next);
+        ix->implicit_next = b->first_label + (taken < b->n ? taken : b->n);
     }
-    repair_some(ix, s, (uint64_t)items * REPAIR_SLOTS_PER_ITEM);
-    return status;
 }
 
-static navmap_status add_batch(navmap_index *ix, struct scratch *s, struct batch *b,
-                               const struct navmap_add_options *o)
+static void note_failure(struct batch *b, navmap_status status, uint64_t row)
 {
+    (void)pthread_mutex_lock(&b->lock);
+    if (row < b->failed)
+        b->failed = row;
+    if (b->status == NAVMAP_OK) {
+        b->status = status;
+        (void)snprintf(b->detail, sizeof b->detail, "%s", navmap_error_detail());
+    }
+    (void)pthread_mutex_unlock(&b->lock);
+    atomic_store(&b->stop, true);
+}
+
+static navmap_status add_row(struct batch *b, struct scratch *s, uint64_t row)
+{
+    const struct insert in = {
+        .label = b->labels ? b->labels[row] : b->first_label + row,
+        .vector = b->vectors + row * b->ix->layout->dim,
+        .batch_items = b->n,
+        .replace = b->replace,
+        .promised = &b->promised,
+    };
+    return index_insert(b->ix, s, &in);
+}
+
+/* Between rows: the sweep gets its share, the log is cut when it is long. */
+static navmap_status pay(struct batch *b, struct scratch *s, uint64_t items)
+{
+    if (!repair_due(b->ix))
+        return store_relieve(b->ix->store);
+    TRY(store_write_begin(b->ix->store, b->n));
+    repair_some(b->ix, s, items * REPAIR_SLOTS_PER_ITEM);
+    store_write_end(b->ix->store);
+    return NAVMAP_OK;
+}
+
+static navmap_status tell(struct batch *b, double *told)
+{
+    const struct navmap_add_options *o = b->options;
+    if (!o->progress || now() - *told < TELL_SECONDS)
+        return NAVMAP_OK;
+    *told = now();
+    uint64_t done = atomic_load(&b->done);
+    if (done < b->n && o->progress(o->progress_ctx, done, b->n) != 0)
+        return fail(NAVMAP_EINTERRUPTED, "navmap_add: stopped after %llu of %llu rows",
+                    (unsigned long long)done, (unsigned long long)b->n);
+    return NAVMAP_OK;
+}
+
+static void add_rows(void *ctx, uint32_t worker)
+{
+    struct batch *b = ctx;
+    struct scratch *s;
     double told = now();
+    uint64_t items = 0;
+    navmap_status status = scratch_take(&b->ix->shelf, b->ix->layout, &s);
+    if (status != NAVMAP_OK) {
+        if (worker == 0) /* the others do not matter */
+            note_failure(b, status, b->n);
+        return;
+    }
+    while (!atomic_load(&b->stop)) {
+        uint64_t row = atomic_fetch_add(&b->next, 1); /* B3 */
+        if (row >= b->n)
+            break;
+        status = add_row(b, s, row);
+        if (status != NAVMAP_OK) {
+            note_failure(b, status, row);
+            break;
+        }
+        atomic_fetch_add(&b->done, 1);
+        if (++items % SLICE_ITEMS == 0)
+            status = pay(b, s, SLICE_ITEMS);
+        if (status == NAVMAP_OK && worker == 0)
+            status = tell(b, &told);
+        if (status != NAVMAP_OK)
+            note_failure(b, status, b->n);
+    }
+    if (items % SLICE_ITEMS != 0 && repair_due(b->ix)) {
+        status = pay(b, s, items % SLICE_ITEMS);
+        if (status != NAVMAP_OK)
+            note_failure(b, status, b->n);
+    }
+    scratch_give(&b->ix->shelf, s);
+}
+
+/* Rows that are in for certain, from the first on (B3). */
+static uint64_t added(const struct batch *b)
+{
+    uint64_t taken = atomic_load(&b->next);
+    taken = taken < b->n ? taken : b->n;
+    return b->failed < taken ? b->failed : taken;
+}
+
+static navmap_status add_batch(navmap_index *ix, struct batch *b)
+{
     TRY(store_write_begin(ix->store, b->n));
     navmap_status status = plan(ix, b);
-    while (status == NAVMAP_OK) {
-        status = add_slice(ix, s, b);
-        if (status != NAVMAP_OK || b->done == b->n)
-            break;
-        store_write_end(ix->store);
-        if (o->progress && now() - told >= SLICE_SECONDS) {
-            told = now();
-            if (o->progress(o->progress_ctx, b->done, b->n) != 0)
-                status = fail(NAVMAP_EINTERRUPTED, "navmap_add: stopped after %llu of %llu rows",
-                              (unsigned long long)b->done, (unsigned long long)b->n);
-        }
-        navmap_status again = store_write_begin(ix->store, b->n);
-        if (again != NAVMAP_OK) /* poisoned: nobody will be promised anything any more */
-            return again;
-    }
-    unplan(ix, b);
     store_write_end(ix->store);
-    return status;
+    TRY(status);
+    crew_run(ix->crew, b->threads, add_rows, b);
+    if (store_write_begin(ix->store, 0) == NAVMAP_OK) { /* else nobody is promised anything more */
+        unplan(ix, b);
+        store_write_end(ix->store);
+    }
+    return b->status == NAVMAP_OK ? NAVMAP_OK : fail(b->status, "%s", b->detail);
+}
+
+/* What a poisoned handle keeps: the committed, which are the first ones but for those that threads
+ * had in hand. */
+static uint64_t kept(navmap_index *ix, const struct batch *b)
+{
+    struct store_stats stats;
+    if (store_stats_read(ix->store, &stats) != NAVMAP_OK)
+        return 0;
+    uint64_t lost = stats.pending + b->threads - 1, rows = added(b);
+    return lost < rows ? rows - lost : 0;
 }
 
 navmap_status navmap_add(navmap_index *index, uint64_t n, const float *vectors,
@@ -184,29 +325,35 @@ navmap_status navmap_add(navmap_index *index, uint64_t n, const float *vectors,
     TRY(index_check_finite(index, "navmap_add", vectors, n));
     if (n == 0)
         return NAVMAP_OK;
-    struct scratch *s;
-    struct batch b = {.n = n, .vectors = vectors, .labels = labels};
-    TRY(scratch_take(&index->shelf, index->layout, &s));
-    navmap_status status = add_batch(index, s, &b, &o);
-    scratch_give(&index->shelf, s);
+    struct batch b = {.n = n,
+                      .vectors = vectors,
+                      .labels = labels,
+                      .replace = o.replace_deleted != 0,
+                      .threads = o.num_threads ? o.num_threads : 1,
+                      .ix = index,
+                      .options = &o,
+                      .failed = n,
+                      .lock = PTHREAD_MUTEX_INITIALIZER};
+    if (n <= (uint64_t)b.threads * ROWS_PER_THREAD)
+        b.threads = 1;
+    navmap_status status = add_batch(index, &b);
 
     /* Whole items are kept whatever stopped the batch.  A failure to settle is the graver one. */
-    if (b.done > 0) {
+    if (atomic_load(&b.done) > 0) {
         navmap_status settled = store_settle(index->store);
         if (settled != NAVMAP_OK)
             status = settled;
     }
+    uint64_t n_added = added(&b);
     if (status == NAVMAP_EPOISONED) { /* what was staged is lost with the handle */
-        struct store_stats stats;
-        if (store_stats_read(index->store, &stats) == NAVMAP_OK)
-            b.done -= stats.pending < b.done ? stats.pending : b.done;
+        n_added = kept(index, &b);
         status = fail(NAVMAP_EPOISONED,
                       "navmap_add: a write failed; %llu of %llu rows are kept; "
                       "close the index and open it again",
-                      (unsigned long long)b.done, (unsigned long long)n);
+                      (unsigned long long)n_added, (unsigned long long)n);
     }
     if (ret_added)
-        *ret_added = b.done;
+        *ret_added = n_added;
     if (status == NAVMAP_OK && o.progress)
         o.progress(o.progress_ctx, n, n); /* too late to stop anything */
     return status;

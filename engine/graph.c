@@ -42,11 +42,11 @@ void graph_of_edit(const struct stage *edit, const struct distance *distance,
         ret_graph->ncells = (uint32_t)edit->ov_cells;
 }
 
-const uint32_t *graph_edit_row(const struct graph *g, uint32_t slot, uint32_t level)
+const _Atomic uint32_t *graph_edit_row(const struct graph *g, uint32_t slot, uint32_t level)
 {
     if (level == 0)
         return edit_row(g->edit, slot);
-    uint32_t up = edit_tag(g->edit, slot)->up;
+    uint32_t up = edit_up(g->edit, slot);
     if (level > TAG_LEVEL(up) || TAG_CELL(up) + level - 1 >= g->ncells)
         return NULL;
     return edit_upper(g->edit, slot, level);
@@ -77,21 +77,20 @@ INLINE uint32_t read_row(const struct graph *g, bool edit, uint32_t slot, uint32
                          uint32_t *ids)
 {
     uint32_t width = level == 0 ? g->M0 : g->M, n = 0;
-    if (edit) {
-        const uint32_t *row = graph_edit_row(g, slot, level);
-        for (uint32_t i = 0; row && i < width; i++)
-            if (row[i] != 0 && row[i] < g->nslots)
-                ids[n++] = row[i];
-        return n;
-    }
-    const _Atomic uint32_t *row = view_row_at(g, slot, level);
+    const _Atomic uint32_t *row =
+        edit ? graph_edit_row(g, slot, level) : view_row_at(g, slot, level);
     for (uint32_t i = 0; row && i < width; i++) {
-        uint32_t id = atomic_load_explicit(&row[i], memory_order_relaxed);
+        uint32_t id = row_get(row, i);
         if (id != 0 && id < g->nslots)
             ids[n++] = id;
     }
     fence_acquire(); /* pairing "row", with P2: what the ids name is whole */
     return n;
+}
+
+uint32_t graph_copy_row(const struct graph *g, uint32_t slot, uint32_t level, uint32_t *ids)
+{
+    return read_row(g, true, slot, level, ids);
 }
 
 INLINE const float *vector_of(const struct graph *g, bool edit, uint32_t slot)
@@ -112,18 +111,22 @@ bool graph_entry(const struct graph *g, uint64_t entry, uint32_t *ret_slot, uint
 INLINE uint32_t descend(const struct graph *g, bool edit, const float *query, uint32_t slot,
                         uint32_t from, uint32_t to)
 {
-    uint32_t ids[LAYOUT_M_MAX]; /* levels above 0 have M, level 0 has s->fresh */
+    uint32_t ids[LAYOUT_M_MAX]; /* levels above 0 have M */
+    const float *vectors[LAYOUT_M_MAX];
+    float dists[LAYOUT_M_MAX];
     float best = from > to ? distance_hint(g->distance, query, vector_of(g, edit, slot)) : 0;
     for (uint32_t level = from; level > to; level--) {
         for (bool moved = true; moved;) {
             moved = false;
             uint32_t n = read_row(g, edit, slot, level, ids);
             for (uint32_t i = 0; i < n; i++)
-                prefetch(vector_of(g, edit, ids[i]), 128);
+                vectors[i] = vector_of(g, edit, ids[i]);
+            for (uint32_t i = 0; i < n && i < AHEAD; i++)
+                prefetch(vectors[i], g->distance->dim * 4);
+            g->distance->many(query, vectors, n, g->distance->dim, dists);
             for (uint32_t i = 0; i < n; i++) {
-                float d = distance_hint(g->distance, query, vector_of(g, edit, ids[i]));
-                if (d < best) { /* G2 */
-                    best = d;
+                if (dists[i] < best) { /* G2 */
+                    best = dists[i];
                     slot = ids[i];
                     moved = true;
                 }
@@ -177,18 +180,19 @@ INLINE void search(const struct graph *g, bool edit, struct scratch *s, const fl
             uint32_t id = fresh[i];
             if (visited_test_set(&s->visited, id))
                 continue;
-            fresh[m++] = id;
-            if (m <= AHEAD)
-                prefetch(vector_of(g, edit, id), dim_bytes);
+            fresh[m] = id;
+            s->vectors[m] = vector_of(g, edit, id);
+            if (m < AHEAD)
+                prefetch(s->vectors[m], dim_bytes);
+            m++;
         }
+        g->distance->many(query, s->vectors, m, g->distance->dim, s->dists);
         for (uint32_t i = 0; i < m; i++) {
-            if (i + AHEAD < m)
-                prefetch(vector_of(g, edit, fresh[i + AHEAD]), dim_bytes);
-            float d = distance_hint(g->distance, query, vector_of(g, edit, fresh[i]));
-            if (!(d < pool->bound))
+            float d = s->dists[i];
+            if (!(d < pool->bound)) /* NaN, a hint gone wrong, is as good as far away */
                 continue;
             prefetch(view_row(g->view, fresh[i]), g->M0 * 4);
-            offer(g, edit, pool, d, fresh[i], level);
+            offer(g, edit, pool, d < FLT_MAX ? d : FLT_MAX, fresh[i], level);
         }
     }
 }

@@ -2,7 +2,7 @@
  *
  * Two graphs are walked by one code: the committed one, which may change under the walk (a query,
  * reader protocol q1..q4 of storage/store.h), and the writer's own with its staged changes (an
- * insertion or a repair, write lock held).
+ * insertion, of which several may be under way, or a repair).
  *
  * G1  An id read from a row is used only if 0 < id < nslots, a cell only if < ncells (W2, W3).
  * G2  Every walk ends on any content: the beam search meets each id at most once, the descent
@@ -33,6 +33,16 @@ struct graph {
     uint32_t self;  /* writer: the slot in hand, never a result, or 0 */
 };
 
+/* An id of a row that others may be changing. */
+static inline uint32_t row_get(const _Atomic uint32_t *row, uint32_t i)
+{
+    return atomic_load_explicit(&row[i], memory_order_relaxed);
+}
+static inline void row_put(_Atomic uint32_t *row, uint32_t i, uint32_t id)
+{
+    atomic_store_explicit(&row[i], id, memory_order_relaxed);
+}
+
 /* Loads that follow see what the words loaded so far were published with. */
 static inline void fence_acquire(void)
 {
@@ -56,7 +66,10 @@ void graph_of_edit(const struct stage *edit, const struct distance *distance,
 /* Writer: may the slot be linked to at this level (G4)? */
 bool graph_linkable(const struct graph *g, uint32_t slot, uint32_t level);
 /* Writer: the ids of a row, or NULL when the slot does not reach the level. */
-const uint32_t *graph_edit_row(const struct graph *g, uint32_t slot, uint32_t level);
+const _Atomic uint32_t *graph_edit_row(const struct graph *g, uint32_t slot, uint32_t level);
+
+/* Writer: copy the ids of a row that are in range; how many.  `ids` has room for M0. */
+uint32_t graph_copy_row(const struct graph *g, uint32_t slot, uint32_t level, uint32_t *ids);
 
 /* Split an entry word; false for an empty graph or one that names no slot of the mapping. */
 bool graph_entry(const struct graph *g, uint64_t entry, uint32_t *ret_slot, uint32_t *ret_level);

@@ -92,9 +92,14 @@ static navmap_status check_options(const struct navmap_options *o)
 static navmap_status new_handle(uint32_t durability, navmap_index **ret_index)
 {
     navmap_index *ix = calloc(1, sizeof *ix);
-    if (!ix)
+    struct crew *crew = crew_new();
+    if (!ix || !crew) {
+        free(ix);
+        crew_free(crew);
         return fail(NAVMAP_ENOMEM, "no memory for a handle");
+    }
     ix->durability = durability;
+    ix->crew = crew;
     *ret_index = ix;
     return NAVMAP_OK;
 }
@@ -118,42 +123,76 @@ static navmap_status attach_store(navmap_index *ix, struct store *store)
     return status;
 }
 
+/* The end of each way to a handle: `status` and `store` are what making or opening it gave. */
+static navmap_status attach(navmap_index *ix, navmap_status status, struct store *const *store,
+                            navmap_index **ret_index)
+{
+    if (status == NAVMAP_OK)
+        status = attach_store(ix, *store);
+    if (status == NAVMAP_OK) {
+        *ret_index = ix;
+    } else {
+        crew_free(ix->crew);
+        free(ix);
+    }
+    return status;
+}
+
+/* The options of a new index with the defaults filled in, and what storage needs of them. */
+static navmap_status take_options(const struct navmap_options *options, struct navmap_options *o,
+                                  struct layout_params *ret_params)
+{
+    TRY(index_copy_options(options, sizeof *o, "navmap_options", o));
+    o->M = o->M ? o->M : DEFAULT_M;
+    o->ef_construction = o->ef_construction ? o->ef_construction : DEFAULT_EF_CONSTRUCTION;
+    if (o->ef_construction < o->M)
+        o->ef_construction = o->M;
+    o->random_seed = o->random_seed ? o->random_seed : DEFAULT_SEED;
+    TRY(check_options(o));
+    *ret_params = (struct layout_params){
+        .dim = o->dim,
+        .space = (uint16_t)o->space,
+        .M = o->M,
+        .ef_construction = o->ef_construction,
+        .flags = o->allow_replace_deleted ? HEADER_ALLOW_REPLACE_DELETED : 0,
+        .seed = o->random_seed,
+        .slot_shift = o->slot_shift,
+        .expected_slots = o->max_elements};
+    return NAVMAP_OK;
+}
+
 navmap_status navmap_create(const char *path, const struct navmap_options *options,
                             navmap_index **ret_index)
 {
     if (!path || !options || !ret_index)
         return fail(NAVMAP_EINVAL, "navmap_create: path, options and ret_index are required");
     struct navmap_options o;
-    TRY(index_copy_options(options, sizeof o, "navmap_options", &o));
-    o.M = o.M ? o.M : DEFAULT_M;
-    o.ef_construction = o.ef_construction ? o.ef_construction : DEFAULT_EF_CONSTRUCTION;
-    if (o.ef_construction < o.M)
-        o.ef_construction = o.M;
-    o.random_seed = o.random_seed ? o.random_seed : DEFAULT_SEED;
-    TRY(check_options(&o));
-
-    struct layout_params params = {.dim = o.dim,
-                                   .space = (uint16_t)o.space,
-                                   .M = o.M,
-                                   .ef_construction = o.ef_construction,
-                                   .flags =
-                                       o.allow_replace_deleted ? HEADER_ALLOW_REPLACE_DELETED : 0,
-                                   .seed = o.random_seed,
-                                   .slot_shift = o.slot_shift,
-                                   .expected_slots = o.max_elements};
+    struct layout_params params;
+    TRY(take_options(options, &o, &params));
+    if (o.bounded)
+        return fail(NAVMAP_EINVAL, "navmap_create: bounded is for navmap_new()");
     struct store_options so = {.durability =
                                    o.durability == NAVMAP_MANUAL ? STORE_MANUAL : STORE_FULL};
     navmap_index *ix = NULL;
     struct store *store;
     TRY(new_handle(o.durability, &ix));
-    navmap_status status = store_create(path, &params, o.max_elements, &so, &store);
-    if (status == NAVMAP_OK)
-        status = attach_store(ix, store);
-    if (status == NAVMAP_OK)
-        *ret_index = ix;
-    else
-        free(ix);
-    return status;
+    return attach(ix, store_create(path, &params, o.max_elements, &so, &store), &store, ret_index);
+}
+
+navmap_status navmap_new(const struct navmap_options *options, navmap_index **ret_index)
+{
+    if (!options || !ret_index)
+        return fail(NAVMAP_EINVAL, "navmap_new: options and ret_index are required");
+    struct navmap_options o;
+    struct layout_params params;
+    TRY(take_options(options, &o, &params));
+    if (o.bounded > 1)
+        return fail(NAVMAP_EINVAL, "bounded is %u, must be 0 or 1", o.bounded);
+    navmap_index *ix = NULL;
+    struct store *store;
+    TRY(new_handle(NAVMAP_FULL, &ix));
+    return attach(ix, store_new_private(&params, o.max_elements, o.bounded != 0, &store), &store,
+                  ret_index);
 }
 
 navmap_status navmap_open(const char *path, enum navmap_mode mode,
@@ -177,21 +216,16 @@ navmap_status navmap_open(const char *path, enum navmap_mode mode,
     navmap_index *ix = NULL;
     struct store *store;
     TRY(new_handle(o.durability, &ix));
-    navmap_status status =
-        store_open(path, mode == NAVMAP_WRITE ? STORE_WRITE : STORE_READ, &so, &store);
-    if (status == NAVMAP_OK)
-        status = attach_store(ix, store);
-    if (status == NAVMAP_OK)
-        *ret_index = ix;
-    else
-        free(ix);
-    return status;
+    return attach(ix,
+                  store_open(path, mode == NAVMAP_WRITE ? STORE_WRITE : STORE_READ, &so, &store),
+                  &store, ret_index);
 }
 
 navmap_status navmap_close(navmap_index *index)
 {
     if (!index)
         return NAVMAP_OK;
+    crew_free(index->crew);
     scratch_clear(&index->shelf);
     struct store *store = index->store;
     free(index);

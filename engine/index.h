@@ -7,6 +7,7 @@
 #ifndef NAVMAP_ENGINE_INDEX_H
 #define NAVMAP_ENGINE_INDEX_H
 
+#include "engine/crew.h"
 #include "engine/distance/distance.h"
 #include "engine/graph.h"
 #include "engine/navmap.h"
@@ -20,10 +21,11 @@ struct navmap_index {
     struct shelf shelf;
     double level_scale; /* 1 / ln M */
     uint32_t durability;
-    /* write lock: */
+    struct crew *crew;
+    _Atomic uint64_t reserved_labels; /* new labels that calls under way were promised room for */
+    /* write lock held exclusively: */
     uint32_t implicit_calls;  /* navmap_add() calls without labels that are under way */
     uint64_t implicit_next;   /* the number after the last one handed to them */
-    uint64_t reserved_labels; /* new labels that calls under way were promised room for */
 };
 
 /* NULL and fork, for every call.  `what` names the call. */
@@ -38,9 +40,16 @@ navmap_status index_check_finite(const navmap_index *ix, const char *what, const
 navmap_status index_copy_options(const void *options, size_t size, const char *name,
                                  void *ret_options) NAVMAP_MUST_USE;
 
-/* add.c: one item, write lock held. */
-navmap_status index_add_one(navmap_index *ix, struct scratch *s, uint64_t label,
-                            const float *vector, bool *ret_new) NAVMAP_MUST_USE;
+/* insert.c: one item, beside others. */
+struct insert {
+    uint64_t label;
+    const float *vector;        /* dim floats, as the caller gave them */
+    uint64_t batch_items;       /* of the call */
+    bool replace;               /* a deleted item */
+    _Atomic uint64_t *promised; /* what the call still has of ix->reserved_labels */
+};
+navmap_status index_insert(navmap_index *ix, struct scratch *s,
+                           const struct insert *in) NAVMAP_MUST_USE;
 
 /* exact.c: the best k of the committed index into s->rank, ascending, at most k of them.  `query`
  * is prepared (normalised). */
@@ -58,7 +67,10 @@ navmap_status index_search(navmap_index *ix, const char *what, index_searcher *s
 bool index_read_hit(const navmap_index *ix, const struct view *v, const float *query, uint32_t slot,
                     uint32_t word, struct hit *ret_hit);
 
-/* repair.c: start or continue the sweep by looking at `slots` slots.  Write lock held.  What fails
+/* repair.c: is a sweep under way, or has one to begin? */
+bool repair_due(const navmap_index *ix);
+/* Start or continue the sweep by looking at `slots` slots.  Write lock held
+ * exclusively.  What fails
  * leaves the sweep where it was, to be continued by a later call. */
 void repair_some(navmap_index *ix, struct scratch *s, uint64_t slots);
 #define REPAIR_SLOTS_PER_ITEM 16u

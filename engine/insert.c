@@ -1,21 +1,26 @@
-/* insert.c -- one vector into the graph: HNSW insertion over the writer's view.
+/* insert.c -- one vector into the graph: HNSW insertion over the writer's view, beside others.
  *
  * Malkov and Yashunin 2018, algorithm 1: draw a level, descend greedily to it, from there down
  * search each level with a wide beam, choose neighbours by the heuristic, link both ways.
  *
- * A1  All that can fail happens before the first store_row_edit(): the item is whole or absent.
+ * A1  All that can fail happens before store_item_payload(): the item is whole or absent.
  * A2  All searches come before all links: a new node's links do not depend on its own.
  * A3  No row gains a link to a DEAD slot, to the slot that this item supersedes, or to itself.
  * A4  A node that reaches nobody through the entry is linked by a scan of all slots, and where it
- *     is nobody's neighbour even then, it is the only one: it becomes the entry.
+ *     is nobody's neighbour even then, it is the only one: it becomes the entry.  While there is no
+ *     entry, or one that a higher node is about to replace, one thread at a time inserts such a node.
  * A5  At least one neighbour links back.  When all have rows of nearer ones, the nearest gives up
  *     its last link, and the new node takes that one over, so that nobody loses a way in.
  * A6  A copy (select.h, S1) that a copy's row gives up for the new node, itself a copy, is taken
  *     over the same way: however many equal vectors there are, they stay one connected heap.
+ * A7  One node's lock at a time, and only while its row is changed.  Searches of other adders read
+ *     rows without it: they see ids that are each valid.  The new node's own rows are written
+ *     before it is published and thus before anybody else can reach it.
  */
 #include "engine/index.h"
 
 #include <math.h>
+#include <string.h>
 
 #include "engine/select.h"
 #include "storage/fail.h"
@@ -30,9 +35,9 @@ static uint64_t mix(uint64_t x)
 
 /* floor(-ln(U) / ln(M)); U in (0, 1] comes from the seed and the number of the insertion, so the
  * graph depends on nothing else and no generator state has to be stored. */
-static uint32_t draw_level(const navmap_index *ix)
+static uint32_t draw_level(const navmap_index *ix, uint64_t number)
 {
-    uint64_t bits = mix(mix(ix->layout->seed) ^ store_inserted(ix->store));
+    uint64_t bits = mix(mix(ix->layout->seed) ^ number);
     double u = (double)((bits >> 11) + 1) * 0x1p-53;
     double level = -log(u) * ix->level_scale;
     return level < LAYOUT_LEVEL_MAX ? (uint32_t)level : LAYOUT_LEVEL_MAX;
@@ -80,12 +85,12 @@ static void scan(const struct graph *g, struct scratch *s, const float *v, uint3
 /* Neighbours for every level up to `level` into s->chosen, M0 apart; their numbers into ret_n.
  * Returns whether the entry led to any of those at level 0. */
 static bool find_neighbours(navmap_index *ix, struct scratch *s, const struct graph *g,
-                            const float *v, uint32_t level, uint32_t *ret_n)
+                            const float *v, uint32_t level, uint64_t entry, uint32_t *ret_n)
 {
     uint32_t slot = 0, top = 0, ef = beam(ix, g);
     for (uint32_t l = 0; l <= level; l++)
         ret_n[l] = 0;
-    if (graph_entry(g, store_entry(ix->store), &slot, &top)) {
+    if (graph_entry(g, entry, &slot, &top)) {
         uint32_t from = level < top ? level : top;
         slot = graph_descend(g, v, slot, top, from);
         for (uint32_t l = from + 1; l-- > 0;) {
@@ -97,74 +102,104 @@ static bool find_neighbours(navmap_index *ix, struct scratch *s, const struct gr
     }
     if (ret_n[0] != 0)
         return true;
-    const struct disk_root *root = &g->edit->root;
-    if (root->n_live + root->n_deleted > (g->dying != 0)) {
+    const struct disk_root root = store_root(ix->store);
+    if (root.n_live + root.n_deleted > (g->dying != 0)) {
         scan(g, s, v, ef);
         ret_n[0] = choose(g, s, s->chosen);
     }
     return false;
 }
 
-/* The row of the new node at one level. */
-struct own_row {
-    uint32_t *ids;
-    uint32_t n, width, level;
-};
-
-static void take_over(struct own_row *own, uint32_t id)
+/* A7: nobody reaches the node yet. */
+static void write_own_row(navmap_index *ix, const struct scratch *s, const struct graph *g,
+                          uint32_t level, uint32_t n)
 {
-    for (uint32_t i = 0; i < own->n; i++)
-        if (own->ids[i] == id)
-            return;
-    if (id != 0 && own->n < own->width)
-        own->ids[own->n++] = id;
+    _Atomic uint32_t *row = store_row_edit(ix->store, g->self, level);
+    const struct near *chosen = s->chosen + (size_t)level * g->M0;
+    for (uint32_t i = 0; i < n; i++)
+        row_put(row, i, chosen[i].id);
 }
 
-/* A6: what the row of a copy gives up for the new node, and has the same vector. */
-static void take_over_copies(const struct graph *g, struct own_row *own, const uint32_t *row,
-                             const struct near *kept, uint32_t n_kept, float zero)
+/* The new node's row gets an id that another row gives up, if it has room. */
+static void take_over(navmap_index *ix, const struct graph *g, uint32_t level, uint32_t id)
+{
+    uint32_t width = level == 0 ? g->M0 : g->M, i = 0;
+    store_node_lock(ix->store, g->self);
+    _Atomic uint32_t *row = store_row_edit(ix->store, g->self, level);
+    while (i < width && row_get(row, i) != 0 && row_get(row, i) != id)
+        i++;
+    if (id != 0 && id != g->self && i < width)
+        row_put(row, i, id);
+    store_node_unlock(ix->store, g->self);
+}
+
+/* A6: what the row of a copy gives up for the new node, and has the same vector, into s->fresh. */
+static uint32_t given_up_copies(const struct graph *g, struct scratch *s,
+                                const _Atomic uint32_t *row, uint32_t width, uint32_t level,
+                                uint32_t n_kept, float zero)
 {
     const float *v = edit_vec(g->edit, g->self);
-    for (uint32_t i = 0; i < own->width; i++) {
-        uint32_t id = row[i];
-        bool stays = id == 0 || id >= g->nslots || !graph_linkable(g, id, own->level);
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < width; i++) {
+        uint32_t id = row_get(row, i);
+        bool stays = id == 0 || id >= g->nslots || !graph_linkable(g, id, level);
         for (uint32_t j = 0; j < n_kept && !stays; j++)
-            stays = kept[j].id == id;
+            stays = s->row[j].id == id;
         if (!stays && distance_hint(g->distance, v, edit_vec(g->edit, id)) == zero)
-            take_over(own, id);
+            s->fresh[n++] = id;
     }
+    return n;
 }
 
-/* Did the neighbour take the link? */
-static bool link_back(navmap_index *ix, struct scratch *s, const struct graph *g, struct near to,
-                      struct own_row *own, float zero)
+/* Did the neighbour take the link?  Its node is locked. */
+static bool link_locked(navmap_index *ix, struct scratch *s, const struct graph *g, struct near to,
+                        uint32_t level, float zero, uint32_t *ret_given_up)
 {
-    uint32_t *row = store_row_edit(ix->store, to.id, own->level);
-    for (uint32_t i = 0; i < own->width; i++)
-        if (row[i] == 0) {
-            row[i] = g->self;
+    _Atomic uint32_t *row = store_row_edit(ix->store, to.id, level);
+    uint32_t width = level == 0 ? g->M0 : g->M;
+    for (uint32_t i = 0; i < width; i++) {
+        uint32_t id = row_get(row, i);
+        if (id == 0)
+            row_put(row, i, g->self);
+        if (id == 0 || id == g->self) /* the latter: `to` is being added too, and took it over */
             return true;
-        }
+    }
     uint32_t n =
-        select_shrink(g, s, to.id, row, own->width, own->level, (struct near){to.dist, g->self});
+        select_shrink(g, s, to.id, row, width, level, (struct near){to.dist, g->self});
     bool taken = false;
     for (uint32_t i = 0; i < n; i++)
         taken |= s->row[i].id == g->self;
     if (taken && to.dist == zero)
-        take_over_copies(g, own, row, s->row, n, zero);
-    for (uint32_t i = 0; i < own->width; i++)
-        row[i] = i < n ? s->row[i].id : 0;
+        *ret_given_up = given_up_copies(g, s, row, width, level, n, zero);
+    for (uint32_t i = 0; i < width; i++)
+        row_put(row, i, i < n ? s->row[i].id : 0);
+    return taken;
+}
+
+static bool link_back(navmap_index *ix, struct scratch *s, const struct graph *g, struct near to,
+                      uint32_t level, float zero)
+{
+    uint32_t given_up = 0;
+    store_node_lock(ix->store, to.id);
+    bool taken = link_locked(ix, s, g, to, level, zero, &given_up);
+    store_node_unlock(ix->store, to.id);
+    for (uint32_t i = 0; i < given_up; i++)
+        take_over(ix, g, level, s->fresh[i]);
     return taken;
 }
 
 /* A5: into the row of `to` after all, in the place of its last id, which the node takes over. */
-static void force_back(navmap_index *ix, const struct graph *g, struct near to, struct own_row *own)
+static void force_back(navmap_index *ix, const struct graph *g, uint32_t level, struct near to)
 {
-    uint32_t *row = store_row_edit(ix->store, to.id, own->level), last = own->width - 1;
-    while (last > 0 && row[last] == 0)
+    uint32_t last = (level == 0 ? g->M0 : g->M) - 1;
+    store_node_lock(ix->store, to.id);
+    _Atomic uint32_t *row = store_row_edit(ix->store, to.id, level);
+    while (last > 0 && row_get(row, last) == 0)
         last--;
-    take_over(own, row[last]);
-    row[last] = g->self;
+    uint32_t lost = row_get(row, last);
+    row_put(row, last, g->self);
+    store_node_unlock(ix->store, to.id);
+    take_over(ix, g, level, lost);
 }
 
 static void link_level(navmap_index *ix, struct scratch *s, const struct graph *g, uint32_t level,
@@ -172,47 +207,82 @@ static void link_level(navmap_index *ix, struct scratch *s, const struct graph *
 {
     const float *v = edit_vec(g->edit, g->self);
     const struct near *chosen = s->chosen + (size_t)level * g->M0;
-    struct own_row own = {store_row_edit(ix->store, g->self, level), n, level == 0 ? g->M0 : g->M,
-                          level};
     float zero = distance_hint(g->distance, v, v);
     bool taken = n == 0;
     for (uint32_t i = 0; i < n; i++)
-        own.ids[i] = chosen[i].id;
-    for (uint32_t i = 0; i < n; i++)
-        taken |= link_back(ix, s, g, chosen[i], &own, zero);
+        taken |= link_back(ix, s, g, chosen[i], level, zero);
     if (!taken)
-        force_back(ix, g, chosen[0], &own);
+        force_back(ix, g, level, chosen[0]);
 }
 
-navmap_status index_add_one(navmap_index *ix, struct scratch *s, uint64_t label,
-                            const float *vector, bool *ret_new)
+/* The item is taken: nothing can fail any more (A1). */
+static void link_item(navmap_index *ix, struct scratch *s, struct graph *g, struct store_item *item)
 {
-    struct store_item item;
-    struct graph g;
     uint32_t n[LAYOUT_LEVEL_MAX + 1];
-    TRY(store_item_begin(ix->store, label, draw_level(ix), &item));
+    const float *v = s->vector;
+    store_item_payload(ix->store, item, NULL, v);
+    g->self = item->slot;
+    g->dying = item->old_slot;
+
+    uint64_t entry = store_root(ix->store).entry;
+    bool alone = false; /* A4 */
+    if ((uint32_t)entry == 0 || item->level > (uint32_t)(entry >> 32)) {
+        store_entry_lock(ix->store);
+        entry = store_root(ix->store).entry;
+        alone = (uint32_t)entry == 0 || item->level > (uint32_t)(entry >> 32);
+        if (!alone)
+            store_entry_unlock(ix->store);
+    }
+    bool reached = find_neighbours(ix, s, g, v, item->level, entry, n); /* A2 */
+    for (uint32_t l = 0; l <= item->level; l++)
+        write_own_row(ix, s, g, l, n[l]);
+    store_item_publish(ix->store, item);
+    for (uint32_t l = 0; l <= item->level; l++)
+        link_level(ix, s, g, l, n[l]);
+    if (!alone && !reached) {
+        store_entry_lock(ix->store);
+        alone = store_root(ix->store).entry == entry; /* else somebody else was faster */
+        if (!alone)
+            store_entry_unlock(ix->store);
+    }
+    if (alone) {
+        store_entry_set(ix->store, item->slot, item->level);
+        store_entry_unlock(ix->store);
+    }
+}
+
+/* The label is in, so the promise is kept: before the item ends, so that whoever holds the write lock
+ * exclusively sees the one or the other. */
+static void keep_promise(navmap_index *ix, const struct insert *in)
+{
+    uint64_t left = in->promised ? atomic_load(in->promised) : 0;
+    while (left > 0 && !atomic_compare_exchange_weak(in->promised, &left, left - 1))
+        ;
+    if (left > 0)
+        atomic_fetch_sub(&ix->reserved_labels, 1);
+}
+
+navmap_status index_insert(navmap_index *ix, struct scratch *s, const struct insert *in)
+{
+    struct store_item item = {
+        .label = in->label, .batch_items = in->batch_items, .replace = in->replace};
+    struct graph g;
+    TRY(store_item_enter(ix->store, &item));
     graph_of_edit(store_edit(ix->store), &ix->distance, &g); /* after it: the file may have grown */
     navmap_status status = reserve(ix, s, &g);
+    if (status == NAVMAP_OK)
+        status = store_item_take(ix->store, draw_level(ix, item.number), &item);
     if (status != NAVMAP_OK) {
         store_item_abandon(ix->store, &item);
         return status;
     }
-    const float *v = vector;
-    if (ix->distance.normalise) {
-        distance_normalise(vector, ix->layout->dim, s->vector);
-        v = s->vector;
-    }
-    store_item_payload(ix->store, &item, NULL, v);
-    g.self = item.slot;
-    g.dying = item.old_slot;
-
-    bool reached = find_neighbours(ix, s, &g, v, item.level, n); /* A2 */
-    uint64_t entry = store_entry(ix->store);
-    for (uint32_t l = 0; l <= item.level; l++)
-        link_level(ix, s, &g, l, n[l]);
-    if (!reached || item.level > (uint32_t)(entry >> 32))
-        store_entry_set(ix->store, item.slot, item.level);
+    if (ix->distance.normalise)
+        distance_normalise(in->vector, ix->layout->dim, s->vector);
+    else
+        memcpy(s->vector, in->vector, 4 * (size_t)ix->layout->dim);
+    link_item(ix, s, &g, &item);
+    if (item.is_new)
+        keep_promise(ix, in);
     store_item_end(ix->store, &item);
-    *ret_new = item.old_slot == 0;
     return NAVMAP_OK;
 }

@@ -1,4 +1,4 @@
-/* remove.c -- marks, and what is asked by label: delete, undelete, get, contains, labels. */
+/* remove.c -- marks and limits, and what is asked by label: get, contains, labels. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -19,6 +19,15 @@ static navmap_status mark(navmap_index *ix, const char *what, uint64_t label, bo
     }
     scratch_give(&ix->shelf, s);
     return status == NAVMAP_OK ? store_settle(ix->store) : status;
+}
+
+navmap_status navmap_resize(navmap_index *index, uint64_t max_elements)
+{
+    TRY(index_check_writer(index, "navmap_resize"));
+    TRY(store_write_begin(index->store, 0));
+    navmap_status status = store_resize(index->store, max_elements);
+    store_write_end(index->store);
+    return status == NAVMAP_OK ? store_settle(index->store) : status;
 }
 
 navmap_status navmap_delete(navmap_index *index, uint64_t label)

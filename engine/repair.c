@@ -47,10 +47,10 @@ static struct graph graph_around(const navmap_index *ix, uint32_t slot)
 static bool names_member(const navmap_index *ix, const struct graph *g, uint32_t slot,
                          uint32_t level)
 {
-    const uint32_t *row = graph_edit_row(g, slot, level);
+    const _Atomic uint32_t *row = graph_edit_row(g, slot, level);
     uint32_t width = level == 0 ? g->M0 : g->M;
     for (uint32_t i = 0; row && i < width; i++)
-        if (row[i] != 0 && store_sweep_member(ix->store, row[i]))
+        if (row_get(row, i) != 0 && store_sweep_member(ix->store, row_get(row, i)))
             return true;
     return false;
 }
@@ -64,10 +64,10 @@ static struct near near_to(const struct graph *g, const float *v, uint32_t id)
 static uint32_t collect_behind(const struct graph *g, struct scratch *s, const float *v,
                                uint32_t dead, uint32_t level, uint32_t n)
 {
-    const uint32_t *row = graph_edit_row(g, dead, level);
+    const _Atomic uint32_t *row = graph_edit_row(g, dead, level);
     uint32_t width = level == 0 ? g->M0 : g->M;
     for (uint32_t i = 0; row && i < width && n < s->cap_near; i++) {
-        uint32_t id = row[i];
+        uint32_t id = row_get(row, i);
         if (id == 0 || id >= g->nslots || visited_test_set(&s->visited, id))
             continue;
         if (graph_linkable(g, id, level))
@@ -81,7 +81,7 @@ static uint32_t collect_by_search(const navmap_index *ix, const struct graph *g,
                                   const float *v, uint32_t level, uint32_t kept)
 {
     uint32_t slot, top, found_n, n = 0;
-    if (!graph_entry(g, store_entry(ix->store), &slot, &top) || top < level)
+    if (!graph_entry(g, store_root(ix->store).entry, &slot, &top) || top < level)
         return 0;
     slot = graph_descend(g, v, slot, top, level);
     graph_search(g, s, v, slot, level, repair_beam(ix));
@@ -122,17 +122,17 @@ static uint32_t refill(const struct graph *g, struct scratch *s, uint32_t n, uin
 /* R1.  Room for the edit was made. */
 static void repair_row(navmap_index *ix, struct scratch *s, const struct graph *g, uint32_t level)
 {
-    uint32_t *row = store_row_edit(ix->store, g->self, level);
+    _Atomic uint32_t *row = store_row_edit(ix->store, g->self, level);
     uint32_t width = level == 0 ? g->M0 : g->M, kept = 0, n = 0;
+    uint32_t *ids = s->fresh, n_ids = graph_copy_row(g, g->self, level, ids);
     const float *v = edit_vec(g->edit, g->self);
     visited_clear(&s->visited);
-    for (uint32_t i = 0; i < width; i++)
-        if (row[i] != 0 && row[i] < g->nslots && !visited_test_set(&s->visited, row[i]) &&
-            graph_linkable(g, row[i], level))
-            s->row[kept++] = near_to(g, v, row[i]);
-    for (uint32_t i = 0; i < width; i++)
-        if (row[i] != 0 && row[i] < g->nslots && !graph_linkable(g, row[i], level))
-            n = collect_behind(g, s, v, row[i], level, n);
+    for (uint32_t i = 0; i < n_ids; i++)
+        if (!visited_test_set(&s->visited, ids[i]) && graph_linkable(g, ids[i], level))
+            s->row[kept++] = near_to(g, v, ids[i]);
+    for (uint32_t i = 0; i < n_ids; i++)
+        if (!graph_linkable(g, ids[i], level))
+            n = collect_behind(g, s, v, ids[i], level, n);
     if (kept + n < width / 4)
         n = collect_by_search(ix, g, s, v, level, kept);
     select_sort(s->near, n);
@@ -140,7 +140,7 @@ static void repair_row(navmap_index *ix, struct scratch *s, const struct graph *
     kept = refill(g, s, n, kept, width, SLOT_DELETED, false);
     kept = refill(g, s, n, kept, width, SLOT_LIVE, true);
     for (uint32_t i = 0; i < width; i++)
-        row[i] = i < kept ? s->row[i].id : 0;
+        row_put(row, i, i < kept ? s->row[i].id : 0);
 }
 
 /* All rows of one slot. */
@@ -185,7 +185,7 @@ static void move_entry(navmap_index *ix, struct scratch *s)
 {
     struct graph g = graph_around(ix, 0);
     uint32_t slot, top, heir = 0;
-    if (!graph_entry(&g, store_entry(ix->store), &slot, &top) ||
+    if (!graph_entry(&g, store_root(ix->store).entry, &slot, &top) ||
         !store_sweep_member(ix->store, slot))
         return;
     for (uint32_t level = top + 1; level-- > 0 && heir == 0;) {
@@ -200,12 +200,19 @@ static void move_entry(navmap_index *ix, struct scratch *s)
     store_entry_set(ix->store, heir, heir ? TAG_LEVEL(edit_tag(g.edit, heir)->up) : 0);
 }
 
+bool repair_due(const navmap_index *ix)
+{
+    const struct disk_root root = store_root(ix->store);
+    uint64_t share = root.n_live / DEAD_SHARE;
+    return root.n_dead > (share > DEAD_MIN ? share : DEAD_MIN) || store_sweep_running(ix->store);
+}
+
 static navmap_status sweep_portion(navmap_index *ix, struct scratch *s, uint64_t slots)
 {
     const struct disk_root *root = &store_edit(ix->store)->root;
     if (!store_sweep_running(ix->store)) {
-        uint64_t share = root->n_live / DEAD_SHARE, dead;
-        if (root->n_dead <= (share > DEAD_MIN ? share : DEAD_MIN))
+        uint64_t dead;
+        if (!repair_due(ix))
             return NAVMAP_OK;
         TRY(store_sweep_begin(ix->store, &dead));
         if (dead == 0)

@@ -14,6 +14,8 @@ static void scratch_free(struct scratch *s)
     rank_free(&s->rank);
     free(s->vector);
     free(s->fresh);
+    free(s->vectors);
+    free(s->dists);
     free(s->near);
     free(s->aside);
     free(s->row);
@@ -36,10 +38,12 @@ navmap_status scratch_take(struct shelf *shelf, const struct layout *layout,
     }
     struct scratch *s = calloc(1, sizeof *s);
     if (s) {
-        s->vector = calloc(layout->dim, sizeof *s->vector);
-        s->fresh = calloc(layout->M0, sizeof *s->fresh);
+        s->vector = calloc(1, layout->vec_stride);
+        s->fresh = calloc(layout->M0 + 1, sizeof *s->fresh);
+        s->vectors = calloc(layout->M0 + 1, sizeof *s->vectors);
+        s->dists = calloc(layout->M0 + 1, sizeof *s->dists);
     }
-    if (!s || !s->vector || !s->fresh) {
+    if (!s || !s->vector || !s->fresh || !s->vectors || !s->dists) {
         scratch_free(s);
         return fail(NAVMAP_ENOMEM, "no working memory for a call on %u dimensions", layout->dim);
     }

@@ -50,10 +50,18 @@ static uint32_t fill_with_copies(uint32_t slot, struct near *aside, uint32_t n, 
 
 bool select_is_diverse(const struct graph *g, struct near c, const struct near *taken, uint32_t n)
 {
-    const float *v = edit_vec(g->edit, c.id);
-    for (uint32_t i = 0; i < n; i++)
-        if (distance_hint(g->distance, v, edit_vec(g->edit, taken[i].id)) < c.dist)
-            return false;
+    enum { GROUP = 4 }; /* most candidates fail against one of the first few */
+    const float *v = edit_vec(g->edit, c.id), *others[GROUP];
+    float d[GROUP];
+    for (uint32_t i = 0; i < n; i += GROUP) {
+        uint32_t m = n - i < GROUP ? n - i : GROUP;
+        for (uint32_t j = 0; j < m; j++)
+            others[j] = edit_vec(g->edit, taken[i + j].id);
+        g->distance->many(v, others, m, g->distance->dim, d);
+        for (uint32_t j = 0; j < m; j++)
+            if (d[j] < c.dist)
+                return false;
+    }
     return true;
 }
 
@@ -84,17 +92,21 @@ uint32_t select_diverse(const struct graph *g, uint32_t slot, const struct near 
     return taken + fill_with_copies(slot, aside, n_aside, max - taken, ret_chosen + taken);
 }
 
-uint32_t select_shrink(const struct graph *g, struct scratch *s, uint32_t slot, const uint32_t *row,
-                       uint32_t width, uint32_t level, struct near newcomer)
+uint32_t select_shrink(const struct graph *g, struct scratch *s, uint32_t slot,
+                       const _Atomic uint32_t *row, uint32_t width, uint32_t level,
+                       struct near newcomer)
 {
-    const float *v = edit_vec(g->edit, slot);
     uint32_t n = 0;
     for (uint32_t i = 0; i < width; i++) {
-        uint32_t id = row[i];
+        uint32_t id = row_get(row, i);
         if (id == 0 || id >= g->nslots || id == slot || !graph_linkable(g, id, level))
             continue;
-        s->row[n++] = (struct near){distance_hint(g->distance, v, edit_vec(g->edit, id)), id};
+        s->vectors[n] = edit_vec(g->edit, id);
+        s->row[n++].id = id;
     }
+    g->distance->many(edit_vec(g->edit, slot), s->vectors, n, g->distance->dim, s->dists);
+    for (uint32_t i = 0; i < n; i++)
+        s->row[i].dist = s->dists[i] < FLT_MAX ? s->dists[i] : FLT_MAX;
     s->row[n++] = newcomer;
     if (n <= width)
         return n; /* the dead made room */

@@ -31,7 +31,8 @@ uint32_t select_diverse(const struct graph *g, uint32_t slot, const struct near 
 
 /* The row of `slot` at `level` has no room for `newcomer`: its ids and the newcomer, without those
  * that are not linkable, thinned to `width` into s->row.  Returns how many. */
-uint32_t select_shrink(const struct graph *g, struct scratch *s, uint32_t slot, const uint32_t *row,
-                       uint32_t width, uint32_t level, struct near newcomer);
+uint32_t select_shrink(const struct graph *g, struct scratch *s, uint32_t slot,
+                       const _Atomic uint32_t *row, uint32_t width, uint32_t level,
+                       struct near newcomer);
 
 #endif

@@ -18,6 +18,7 @@ static struct navmap_stats stats_of(const struct layout *l, const struct store_s
         .writer_held = s->writer_held,
         .writer_pid = s->writer_pid,
         .poisoned = s->poisoned,
+        .in_memory = s->in_memory,
         .slots_per_chunk = l->slots_per_chunk,
         .generation = s->generation,
         .random_seed = l->seed,

@@ -64,13 +64,13 @@ static navmap_status checkpoint(struct store *s)
 {
     TRY(store_check_writable(s));
     /* K1.  Bytes are sampled with the lsn: what is appended later stays in the log. */
-    (void)pthread_mutex_lock(&s->write_lock);
+    (void)pthread_rwlock_rdlock(&s->write_lock);
     uint64_t lsn = atomic_load(&s->applied_lsn);
     uint64_t bytes = s->log_bytes_total;
     bool clean = s->state.ckpt_lsn == lsn;
     struct view *v = s->view;
     view_ref(v);
-    (void)pthread_mutex_unlock(&s->write_lock);
+    (void)pthread_rwlock_unlock(&s->write_lock);
     if (clean) {
         view_unref(v);
         return NAVMAP_OK;
@@ -104,12 +104,26 @@ navmap_status store_checkpoint(struct store *s)
     return status;
 }
 
-/* C7 */
-navmap_status store_checkpoint_if_long(struct store *s)
+static bool is_long(struct store *s)
 {
     wal_lock(s->wal);
     bool longer = s->state.wal_bytes > store_ckpt_bytes(s);
     wal_unlock(s->wal);
+    return longer;
+}
+
+/* C7.  Whoever waited for another one's checkpoint finds that there is nothing left to do. */
+navmap_status store_checkpoint_if_long(struct store *s)
+{
+    navmap_status status = NAVMAP_OK;
+    if (s->in_memory)
+        return NAVMAP_OK;
     STORE_KILL_POINT(C7);
-    return longer ? store_checkpoint(s) : NAVMAP_OK;
+    if (!is_long(s))
+        return NAVMAP_OK;
+    (void)pthread_mutex_lock(&s->checkpoint_lock);
+    if (is_long(s))
+        status = checkpoint(s);
+    (void)pthread_mutex_unlock(&s->checkpoint_lock);
+    return status;
 }

@@ -180,7 +180,7 @@ static navmap_status commit(struct store *s, struct commit *c)
 navmap_status store_commit_locked(struct store *s)
 {
     TRY(store_check_writable(s));
-    if (stage_empty(&s->stage))
+    if (s->in_memory || stage_empty(&s->stage))
         return NAVMAP_OK;
     STORE_KILL_POINT(C1_BEFORE);
     struct commit c = {.lsn = 0};
@@ -193,12 +193,14 @@ navmap_status store_commit_locked(struct store *s)
 
 navmap_status store_settle(struct store *s)
 {
+    if (s->in_memory)
+        return NAVMAP_OK; /* written through already */
     if (s->options.durability == STORE_MANUAL)
         return store_checkpoint_if_long(s);
-    (void)pthread_mutex_lock(&s->write_lock);
+    (void)pthread_rwlock_wrlock(&s->write_lock);
     /* Another thread's commit may have taken ours along: then there is nothing left to do. */
     navmap_status status = store_commit_locked(s);
-    (void)pthread_mutex_unlock(&s->write_lock);
+    (void)pthread_rwlock_unlock(&s->write_lock);
     TRY(status);
     return store_checkpoint_if_long(s);
 }
@@ -206,9 +208,11 @@ navmap_status store_settle(struct store *s)
 navmap_status store_flush(struct store *s)
 {
     TRY(store_check_process(s));
-    (void)pthread_mutex_lock(&s->write_lock);
+    if (s->in_memory)
+        return NAVMAP_OK;
+    (void)pthread_rwlock_wrlock(&s->write_lock);
     navmap_status status = store_commit_locked(s);
-    (void)pthread_mutex_unlock(&s->write_lock);
+    (void)pthread_rwlock_unlock(&s->write_lock);
     TRY(status);
     return store_checkpoint(s);
 }

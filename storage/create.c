@@ -23,7 +23,7 @@ static navmap_status random_bytes(void *ret_bytes, size_t n)
     return NAVMAP_OK;
 }
 
-static navmap_status name_layout(struct layout *l)
+navmap_status store_name_layout(struct layout *l)
 {
     struct timespec now = {0, 0};
     TRY(random_bytes(l->uuid, sizeof l->uuid));
@@ -161,7 +161,7 @@ navmap_status store_create(const char *path, const struct layout_params *params,
     struct layout l;
     struct lock lock = {.fd = -1};
     TRY(layout_compute(params, &l));
-    TRY(name_layout(&l));
+    TRY(store_name_layout(&l));
     char *parent = parent_of(path), *temporary = temporary_name(path);
     navmap_status status = parent && temporary
                                ? create_and_rename(path, parent, temporary, &l, max_elements, &lock)

@@ -4,6 +4,7 @@
  * really there (no holes), so that a full disk is an error of this call and never a signal later.
  */
 #include <fcntl.h>
+#include <string.h>
 
 #include "storage/handle.h"
 #include "storage/io.h"
@@ -14,11 +15,20 @@
 static navmap_status map_tail(struct store *s, uint32_t nchunks)
 {
     bool fits = false;
+    struct view *larger = NULL;
+    int fd = -1;
     TRY(view_extend(s->view, nchunks, &fits));
     if (fits)
         return NAVMAP_OK;
-    struct view *larger = NULL;
-    int fd = -1;
+    if (s->in_memory) {
+        /* Nobody changes the old one while write_lock is held; queries that have it finish on it. */
+        TRY(view_anonymous(&s->view->layout, nchunks, nchunks, &larger));
+        uint32_t have = atomic_load_explicit(&s->view->nchunks, memory_order_relaxed);
+        memcpy(larger->wbase, s->view->base, layout_file_bytes(&s->view->layout, have));
+        view_unref(s->view);
+        s->view = larger;
+        return NAVMAP_OK;
+    }
     bool writable = s->mode == STORE_WRITE;
     TRY(io_open(s->view->path, writable ? O_RDWR : O_RDONLY, 0, &fd));
     navmap_status status =
@@ -27,9 +37,8 @@ static navmap_status map_tail(struct store *s, uint32_t nchunks)
         io_close(fd);
         return status;
     }
-    struct view *old = s->view;
+    view_unref(s->view);
     s->view = larger;
-    view_unref(old);
     return NAVMAP_OK;
 }
 
@@ -71,6 +80,13 @@ navmap_status store_grow(struct store *s, uint32_t nchunks)
             NAVMAP_EFULL,
             "The number of elements exceeds the specified limit: %s: no slot number is left",
             s->path);
+    if (s->in_memory) {
+        TRY(store_follow(s, nchunks));
+        s->stage.view = s->view;
+        s->stage.root.extent = EXTENT(nchunks, extent_slots(s->stage.root.extent));
+        store_root_show(s);
+        return NAVMAP_OK;
+    }
     uint32_t to = step(s, have, nchunks);
     STORE_KILL_POINT(GROW_BEFORE);
     /* The log's room first: a checkpoint must still find pages when the disk is full. */

@@ -1,8 +1,17 @@
 /* handle.h -- struct store, for the rooms of storage only; the engine sees store.h.
  *
  * Locks, outermost first (engine/CONCURRENCY.md):
- *   checkpoint_lock -> write_lock -> env lock (wal.h) -> view_lock
- * view_lock is a leaf, held for a pointer load and an increment, or while the map grows.
+ *   checkpoint_lock -> label lock -> write_lock -> env lock (wal.h), entry_lock
+ *   -> node lock, item_lock, view_lock
+ * The last three are leaves.  view_lock is held for a pointer load and an increment, or while the
+ * map grows.
+ *
+ * J1  write_lock is held shared from the beginning to the end of an item, and exclusively by whoever
+ *     must find whole items only: a commit, growth, a mark, a portion of the sweep.  What several
+ *     adders share beside rows is changed under item_lock, or with write_lock held exclusively.
+ * J2  The label of an item is locked while it is under way, so that two adders of one label follow
+ *     each other.  A replaced item's own label is not: its slot is claimed by being the old_slot of
+ *     an item in flight, and its label gone from the table or stage, in one hold of item_lock.
  */
 #ifndef NAVMAP_STORAGE_HANDLE_H
 #define NAVMAP_STORAGE_HANDLE_H
@@ -11,13 +20,18 @@
 #include <stdatomic.h>
 
 #include "storage/fail.h"
+#include "storage/labels.h"
 #include "storage/lock.h"
 #include "storage/record.h"
 #include "storage/store.h"
+#include "storage/table.h"
 #include "storage/wal.h"
 
+#define NODE_LOCKS 4096u
+#define LABEL_LOCKS 1024u
+
 struct sweep {
-    bool running;
+    _Atomic bool running; /* changed under write_lock held exclusively; asked by anybody */
     uint32_t cursor;  /* next slot whose rows are to be looked at */
     uint64_t *member; /* bitmap of D */
     uint32_t slots;   /* bits in it */
@@ -42,15 +56,26 @@ struct store {
     struct wal *wal;
     bool wal_refused; /* a reader that may not register: look-ups by scan */
 
-    /* the writer's, under write_lock */
-    pthread_mutex_t write_lock;
+    /* the writer's (J1) */
+    bool in_memory; /* a private index: no file, no log; the table below has the labels */
+    bool bounded;   /* private: max_elements counts even when it is 0 */
+    struct table table;
+    pthread_rwlock_t write_lock;
+    pthread_mutex_t entry_lock, item_lock;
+    pthread_mutex_t *node_locks, *label_locks; /* NODE_LOCKS, LABEL_LOCKS; NULL on a reader */
+    struct store_item *in_flight;              /* a list of the callers' items */
+    uint32_t n_in_flight, n_new_in_flight;     /* items begun; those that bring a new label */
+    uint32_t room_items;                       /* for how many items room is made at a time */
     struct stage stage;
     struct wal_state state; /* memory's copy of meta.state; changed under the env lock (A2) */
     uint32_t *free_slots;   /* FREE, committed and applied */
     uint32_t n_free_slots, cap_free_slots;
     bool free_scanned;
+    uint32_t *deleted_slots; /* those to replace: all DELETED ones, and some that no longer are */
+    uint32_t n_deleted_slots, cap_deleted_slots;
+    bool deleted_scanned;
     struct sweep sweep;
-    uint64_t batch_items;       /* of the call that holds the write lock */
+    uint64_t batch_items;       /* of the call that holds the write lock exclusively */
     struct disk_root item_root; /* the root before the item under way, for abandon */
 
     pthread_mutex_t checkpoint_lock;
@@ -64,7 +89,7 @@ struct store {
     void *observer_ctx;
 };
 
-/* commit.c: everything staged, one lsn.  write_lock held.  An empty stage is NAVMAP_OK. */
+/* commit.c: everything staged, one lsn.  write_lock held exclusively.  An empty stage is NAVMAP_OK. */
 navmap_status store_commit_locked(struct store *s) NAVMAP_MUST_USE;
 /* checkpoint.c: K1..K3. No lock but checkpoint_lock may be held. */
 navmap_status store_checkpoint(struct store *s) NAVMAP_MUST_USE;
@@ -79,7 +104,7 @@ navmap_status store_check_root(const struct store *s, const struct view *v,
 /* The log and the data file of one index. */
 navmap_status store_check_identity(const struct store *s, const struct wal_id *id,
                                    const struct layout *l, const char *path) NAVMAP_MUST_USE;
-/* grow.c: at least `nchunks` chunks allocated and mapped.  write_lock held. */
+/* grow.c: at least `nchunks` chunks allocated and mapped.  write_lock held exclusively. */
 navmap_status store_grow(struct store *s, uint32_t nchunks) NAVMAP_MUST_USE;
 /* Follow a file that somebody else grew (readers). */
 navmap_status store_follow(struct store *s, uint32_t nchunks) NAVMAP_MUST_USE;
@@ -94,11 +119,39 @@ navmap_status store_check_writable(const struct store *s) NAVMAP_MUST_USE;
 struct store *store_new(const char *path, enum store_mode mode,
                         const struct store_options *options);
 void store_destroy(struct store *s);
-/* slots.c */
+/* The stripes, for a handle that adds. */
+navmap_status store_locks_make(struct store *s) NAVMAP_MUST_USE;
+/* slots.c; item_lock held, or write_lock exclusively. */
 navmap_status store_free_add(struct store *s, uint32_t slot) NAVMAP_MUST_USE;
+navmap_status store_free_scan(struct store *s) NAVMAP_MUST_USE; /* make the list */
+/* A slot is there to be taken by each item in flight and one more? */
+bool store_slot_room(const struct store *s);
+/* Give the item a FREE slot, or the next one, and cells. */
+navmap_status store_slot_take(struct store *s, uint32_t want_level,
+                              struct store_item *item) NAVMAP_MUST_USE;
+/* A DELETED slot that nobody else is about to replace or update; 0 when there is none. */
+navmap_status store_deleted_take(struct store *s, uint32_t *ret_slot) NAVMAP_MUST_USE;
+/* The slot was marked deleted: it may be replaced. */
+void store_deleted_add(struct store *s, uint32_t slot);
+/* items.c: the state word, staged or in the map.  Takes the node's lock. */
+void store_state_set(struct store *s, uint32_t slot, uint32_t gen, enum slot_status status);
+/* Private: what readers see of the root. */
+void store_root_show(struct store *s);
+/* find.c */
+/* The label as LMDB has it.  No lock of ours is needed. */
+navmap_status store_label_committed(struct store *s, uint64_t label,
+                                    struct label_entry *ret_entry) NAVMAP_MUST_USE;
+/* What a label means now, given what LMDB says.  item_lock held, or write_lock exclusively. */
+struct label_entry store_label_now(const struct store *s, uint64_t label,
+                                   struct label_entry committed);
+/* Is the entry one that a slot confirms?  NAVMAP_ECORRUPT. */
+navmap_status store_label_check(const struct store *s, uint64_t label, struct label_entry entry,
+                                struct store_found *ret_found) NAVMAP_MUST_USE;
 /* sweep.c */
 void store_sweep_committed(struct store *s);
 void store_sweep_close(struct store *s);
+/* create.c: a fresh uuid, instance and time; generation 1. */
+navmap_status store_name_layout(struct layout *l) NAVMAP_MUST_USE;
 /* open.c: `lock` passes to the store. */
 navmap_status store_open_locked(const char *path, struct lock *lock,
                                 const struct store_options *options,

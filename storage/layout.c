@@ -133,6 +133,9 @@ navmap_status layout_compute(const struct layout_params *params, struct layout *
         .tag_stride = sizeof(struct disk_tag),
         .seed = p->seed,
     };
+    for (uint64_t power = p->M; power <= UINT64_C(1) << LAYOUT_LEVEL_BITS; power *= p->M)
+        if (l.level_most < LAYOUT_LEVEL_MAX)
+            l.level_most++;
     uint64_t vec_bytes = (uint64_t)p->dim * 4;
     l.row_stride = (uint32_t)round_up((uint64_t)l.M0 * 4, 64);
     l.upper_stride = (uint32_t)round_up((uint64_t)l.M * 4, 64);

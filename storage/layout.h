@@ -34,6 +34,7 @@ static_assert(sizeof(void *) == 8, "navmap needs a 64-bit host");
 #define LAYOUT_SHIFT_MIN 4u
 #define LAYOUT_SHIFT_MAX 16u
 #define LAYOUT_LEVEL_MAX 31u /* tag.up keeps the level in 5 bits */
+#define LAYOUT_LEVEL_BITS 53u /* no slot has a level L with M^L > 2^53: see layout_level_most() */
 
 extern const uint8_t layout_magic[8]; /* 89 4E 56 4D 0D 0A 1A 0A */
 
@@ -158,7 +159,7 @@ struct layout_params {
 struct layout {
     uint32_t dim, M, M0, ef_construction, flags;
     uint16_t space, scalar, code_scheme, code_header;
-    uint32_t slot_shift, slots_per_chunk, uppers_per_chunk;
+    uint32_t slot_shift, slots_per_chunk, uppers_per_chunk, level_most;
     uint32_t row_stride, upper_stride, tag_stride, code_stride, vec_stride;
     uint32_t off_state, off_row, off_upper, off_tag, off_code, off_vec;
     uint64_t chunk_bytes, seed, generation, instance, created_ns;
@@ -187,6 +188,13 @@ uint64_t layout_root_sum(const struct disk_root *root, uint64_t uuid_low);
  * their padding. */
 uint64_t layout_vsum(const struct layout *layout, uint64_t label, uint32_t slot, uint32_t gen,
                      uint32_t up, const void *code_row, const void *vec_row);
+
+/* The highest level a slot may have.  Levels are drawn with chance M^-L from 53 random bits, so a
+ * higher one cannot come up; bounding it bounds what one item may change (stage.h, S2). */
+static inline uint32_t layout_level_most(const struct layout *l)
+{
+    return l->level_most;
+}
 
 /* Largest chunk count whose slots and cells can be named in 32 and 27 bits. */
 uint32_t layout_chunks_max(const struct layout *layout);

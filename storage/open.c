@@ -83,7 +83,11 @@ navmap_status store_open_locked(const char *path, struct lock *lock,
     if (status == NAVMAP_OK)
         status = stage_open(&s->stage, s->view);
     if (status == NAVMAP_OK)
+        status = store_locks_make(s);
+    if (status == NAVMAP_OK) {
         s->layout = s->view->layout;
+        s->room_items = stage_items(&s->stage);
+    }
     if (status != NAVMAP_OK) {
         if (s->wal && status == NAVMAP_EIO)
             wal_retire(s->wal); /* the next open begins with a new environment and a new sync */

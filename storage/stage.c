@@ -30,7 +30,7 @@ static void unreserve(void *p, uint64_t bytes)
         (void)munmap(p, bytes);
 }
 
-static navmap_status grow_overlay(uint32_t **overlay, uint64_t *size, uint64_t need)
+static navmap_status grow_overlay(_Atomic uint32_t **overlay, uint64_t *size, uint64_t need)
 {
     if (*size >= need)
         return NAVMAP_OK;
@@ -47,10 +47,19 @@ static navmap_status grow_overlay(uint32_t **overlay, uint64_t *size, uint64_t n
 
 navmap_status stage_follow(struct stage *e, const struct view *view)
 {
-    TRY(grow_overlay(&e->ov, &e->ov_slots, view_slots(view)));
-    TRY(grow_overlay(&e->ov_upper, &e->ov_cells, view_cells(view)));
+    if (e->slots) {
+        TRY(grow_overlay(&e->ov, &e->ov_slots, view_slots(view)));
+        TRY(grow_overlay(&e->ov_upper, &e->ov_cells, view_cells(view)));
+    }
     e->view = view;
     return NAVMAP_OK;
+}
+
+void stage_open_through(struct stage *e, const struct view *view)
+{
+    memset(e, 0, sizeof *e);
+    e->view = view;
+    memcpy(&e->root, view_root(view), sizeof e->root);
 }
 
 navmap_status stage_open(struct stage *e, const struct view *view)
@@ -63,7 +72,7 @@ navmap_status stage_open(struct stage *e, const struct view *view)
     e->uppers_cap = STAGE_CELL_BYTES_MAX / (CELL_HEADER + 4ull * l->M) + 1;
     e->slots = reserve(e->slots_cap * e->slot_stride);
     e->uppers = reserve(e->uppers_cap * e->upper_stride);
-    e->payloads_bytes = STAGE_LOGGED_BYTES_MAX + layout_payload_bytes(l);
+    e->payloads_bytes = STAGE_LOGGED_BYTES_MAX;
     e->payloads = reserve(e->payloads_bytes);
     e->labels = reserve(STAGE_LABELS_MAX * sizeof *e->labels);
     e->label_hash = reserve(LABEL_HASH_SIZE * sizeof *e->label_hash);
@@ -95,12 +104,13 @@ void stage_close(struct stage *e)
 void stage_clear(struct stage *e)
 {
     for (uint32_t i = 0; i < e->n_slots; i++)
-        e->ov[stage_slot_at(e, i)->slot] = 0; /* S3 */
+        atomic_store_explicit(&e->ov[stage_slot_at(e, i)->slot], 0, memory_order_relaxed); /* S3 */
     for (uint32_t i = 0; i < e->n_uppers; i++)
-        e->ov_upper[stage_upper_at(e, i)->cell] = 0;
+        atomic_store_explicit(&e->ov_upper[stage_upper_at(e, i)->cell], 0, memory_order_relaxed);
     if (e->n_labels > 0)
         memset(e->label_hash, 0, LABEL_HASH_SIZE * sizeof *e->label_hash);
-    e->n_slots = e->n_uppers = e->n_labels = e->n_direct = e->n_logged = 0;
+    e->n_slots = e->n_uppers = 0;
+    e->n_labels = e->n_direct = e->n_logged = 0;
     e->logged_bytes = 0;
     e->items = 0;
     e->root_changed = false;
@@ -127,13 +137,26 @@ uint64_t stage_bytes(const struct stage *e)
     return bytes_with(e, 0, 0, 0);
 }
 
-bool stage_room(const struct stage *e, uint32_t levels)
+bool stage_room(const struct stage *e, uint32_t items, uint32_t levels)
 {
     const struct layout *l = &e->view->layout;
-    uint64_t slots = 2ull + l->M0, uppers = levels * (1ull + l->M);
+    /* Its own row, its old slot's state, a replaced item's; and what it links to. */
+    uint64_t slots = items * (3ull + l->M0), uppers = items * levels * (1ull + l->M);
     return e->n_slots + slots <= e->slots_cap && e->n_uppers + uppers <= e->uppers_cap &&
-           e->n_labels + 1u <= STAGE_LABELS_MAX &&
-           bytes_with(e, slots, uppers, layout_payload_bytes(l)) <= STAGE_CELL_BYTES_MAX;
+           e->n_labels + 2ull * items <= STAGE_LABELS_MAX &&
+           bytes_with(e, slots, uppers, items * (uint64_t)layout_payload_bytes(l)) <=
+               STAGE_CELL_BYTES_MAX;
+}
+
+uint32_t stage_items(const struct stage *e)
+{
+    uint32_t items = 16;
+    struct stage empty = *e;
+    empty.n_slots = empty.n_uppers = empty.n_labels = empty.n_direct = empty.n_logged = 0;
+    empty.logged_bytes = 0;
+    while (items > 1 && !stage_room(&empty, 2 * items, layout_level_most(&e->view->layout)))
+        items /= 2;
+    return items;
 }
 
 bool stage_room_rows(const struct stage *e, uint32_t n)
@@ -144,23 +167,28 @@ bool stage_room_rows(const struct stage *e, uint32_t n)
 
 struct stage_slot *stage_slot_get(struct stage *e, uint32_t slot)
 {
-    uint32_t n = e->ov[slot];
+    uint32_t n = atomic_load_explicit(&e->ov[slot], memory_order_acquire);
     if (n != 0)
         return stage_slot_at(e, n - 1);
-    struct stage_slot *r = stage_slot_at(e, e->n_slots);
-    *r = (struct stage_slot){.slot = slot};
-    e->ov[slot] = ++e->n_slots;
+    n = atomic_fetch_add_explicit(&e->n_slots, 1, memory_order_relaxed) + 1;
+    struct stage_slot *r = stage_slot_at(e, n - 1);
+    r->slot = slot;
+    atomic_init(&r->flags, 0);
+    atomic_store_explicit(&e->ov[slot], n, memory_order_release); /* S4 */
     return r;
 }
 
-struct stage_upper *stage_upper_get(struct stage *e, uint32_t cell)
+struct stage_upper *stage_upper_get(struct stage *e, uint32_t cell, const _Atomic uint32_t *ids)
 {
-    uint32_t n = e->ov_upper[cell];
+    uint32_t n = atomic_load_explicit(&e->ov_upper[cell], memory_order_acquire);
     if (n != 0)
         return stage_upper_at(e, n - 1);
-    struct stage_upper *r = stage_upper_at(e, e->n_uppers);
+    n = atomic_fetch_add_explicit(&e->n_uppers, 1, memory_order_relaxed) + 1;
+    struct stage_upper *r = stage_upper_at(e, n - 1);
     r->cell = cell;
-    e->ov_upper[cell] = ++e->n_uppers;
+    for (uint32_t i = 0; i < e->view->layout.M; i++)
+        atomic_init(&r->ids[i], ids ? atomic_load_explicit(&ids[i], memory_order_relaxed) : 0);
+    atomic_store_explicit(&e->ov_upper[cell], n, memory_order_release); /* S4 */
     return r;
 }
 

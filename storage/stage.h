@@ -4,14 +4,22 @@
  * undo.  A staged slot is a record {state, row, payload}; `ov[slot]` finds it.  Upper cells have
  * the same.  Arenas are reserved address space, touched as used, so pointers are stable.
  *
- * S1  A stage holds whole items only when nobody holds the write lock.
+ * A private index has no stage: `ov` is NULL, the accessors fall through to the map, and edits are
+ * written through to it at once.
+ *
+ * S1  A stage holds whole items only when somebody holds the write lock exclusively.
  * S2  Room for the worst case of an item is checked before its first record (stage_room), so
  *     nothing after that can fail.
  * S3  ov and ov_upper are zero wherever no record stands; clearing touches used entries only.
+ * S4  Several adders stage at once.  A record of a slot or of its cells is made, and its row, flags
+ *     and state are changed, under the lock of that slot's node (or the write lock held
+ *     exclusively).  Others read without a lock: ov and flags acquire what they announce, row
+ *     words are each valid by themselves.
  */
 #ifndef NAVMAP_STORAGE_STAGE_H
 #define NAVMAP_STORAGE_STAGE_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -31,18 +39,18 @@ enum stage_flag {
 
 struct stage_slot {
     uint32_t slot;
-    uint32_t flags;   /* enum stage_flag */
-    uint32_t state;   /* word */
-    uint32_t gen;     /* of a staged payload */
-    uint64_t vsum;    /* of a staged payload, computed at C1 */
-    uint8_t *payload; /* STAGE_LOGGED: tag, code row, vector row */
-    uint32_t row[];   /* row_stride bytes */
+    _Atomic uint32_t flags; /* enum stage_flag */
+    _Atomic uint32_t state; /* word */
+    uint32_t gen;           /* of a staged payload */
+    uint64_t vsum;          /* of a staged payload */
+    uint8_t *payload;       /* STAGE_LOGGED: tag, code row, vector row */
+    _Atomic uint32_t row[]; /* row_stride bytes */
 };
 
 struct stage_upper {
     uint32_t cell;
     uint32_t reserved[3];
-    uint32_t ids[]; /* upper_stride bytes */
+    _Atomic uint32_t ids[]; /* upper_stride bytes */
 };
 
 /* One label's change within the stage: from what LMDB has to what it shall have. */
@@ -54,14 +62,15 @@ struct stage_label {
 
 struct stage {
     const struct view *view;
-    uint32_t *ov;       /* [ov_slots]: 0, or record number + 1 */
-    uint32_t *ov_upper; /* [ov_cells] */
+    _Atomic uint32_t *ov;       /* [ov_slots]: 0, or record number + 1; NULL = write-through */
+    _Atomic uint32_t *ov_upper; /* [ov_cells] */
     uint64_t ov_slots, ov_cells;
     uint8_t *slots;    /* arena of struct stage_slot, slot_stride apart */
     uint8_t *uppers;   /* arena of struct stage_upper, upper_stride apart */
-    uint8_t *payloads; /* arena: STAGE_LOGGED_BYTES_MAX, then room for one that goes direct */
+    uint8_t *payloads; /* arena of STAGE_LOGGED_BYTES_MAX */
     uint64_t slots_cap, uppers_cap, payloads_bytes;
-    uint32_t n_slots, n_uppers, n_labels, n_direct, n_logged;
+    _Atomic uint32_t n_slots, n_uppers;
+    uint32_t n_labels, n_direct, n_logged; /* these and all below: items.c, J1 */
     uint32_t slot_stride, upper_stride;
     uint64_t logged_bytes;
     uint64_t items;             /* staged items and marks, for stats()['pending'] */
@@ -73,22 +82,28 @@ struct stage {
 
 /* Allocate for this view; the root is copied from it. */
 navmap_status stage_open(struct stage *stage, const struct view *view) NAVMAP_MUST_USE;
+/* The same for a private index: nothing is staged, so nothing is allocated. */
+void stage_open_through(struct stage *stage, const struct view *view);
 void stage_close(struct stage *stage);
 /* The view grew or was replaced: enlarge ov and ov_upper. */
 navmap_status stage_follow(struct stage *stage, const struct view *view) NAVMAP_MUST_USE;
 void stage_clear(struct stage *stage);
 bool stage_empty(const struct stage *stage);
-/* May an item with `levels` upper levels be staged, linking in the worst case M0 + levels*M other
- * rows?  False: commit first. */
-bool stage_room(const struct stage *stage, uint32_t levels);
+/* May `items` items with `levels` upper levels be staged, each linking in the worst case
+ * M0 + levels*M other rows and changing two labels?  False: commit first. */
+bool stage_room(const struct stage *stage, uint32_t items, uint32_t levels);
+/* How many items to make room for at a time: some, but no more than a commit can carry. */
+uint32_t stage_items(const struct stage *stage);
 /* May `n` further rows and uppers be edited (sweep)? */
 bool stage_room_rows(const struct stage *stage, uint32_t n);
 /* Upper bound of the commit record's bytes so far. */
 uint64_t stage_bytes(const struct stage *stage);
 
-/* Records; creating one cannot fail after stage_room.  A new record copies nothing. */
+/* Records; creating one cannot fail after stage_room.  A new slot record has no flag and no
+ * content; a new upper record is a copy of `ids`, or empty when NULL. */
 struct stage_slot *stage_slot_get(struct stage *stage, uint32_t slot);
-struct stage_upper *stage_upper_get(struct stage *stage, uint32_t cell);
+struct stage_upper *stage_upper_get(struct stage *stage, uint32_t cell,
+                                    const _Atomic uint32_t *ids);
 struct stage_label *stage_label_find(const struct stage *stage, uint64_t label);
 struct stage_label *stage_label_add(struct stage *stage, uint64_t label, uint32_t old_slot,
                                     uint32_t old_gen);
@@ -106,57 +121,76 @@ static inline struct stage_upper *stage_upper_at(const struct stage *e, uint32_t
     return (struct stage_upper *)(void *)(e->uppers + (uint64_t)number * e->upper_stride);
 }
 
-/* The writer's view of the graph: staged if changed, else committed.  Write lock held. ----------*/
+/* The writer's view of the graph: staged if changed, else committed.  By adders, or with the write
+ * lock held. -------------------------------------------------------------------------------------*/
 
+/* The record of a slot, with all that was staged before it was announced; NULL when it has none. */
+static inline const struct stage_slot *edit_record(const struct stage *e, uint32_t slot)
+{
+    if (!e->ov)
+        return NULL;
+    uint32_t n = atomic_load_explicit(&e->ov[slot], memory_order_acquire); /* S4 */
+    return n != 0 ? stage_slot_at(e, n - 1) : NULL;
+}
+static inline bool edit_has(const struct stage_slot *r, enum stage_flag flag)
+{
+    return r && (atomic_load_explicit(&r->flags, memory_order_acquire) & flag) != 0; /* S4 */
+}
 static inline uint32_t edit_state(const struct stage *e, uint32_t slot)
 {
-    uint32_t n = e->ov[slot];
-    if (n != 0 && (stage_slot_at(e, n - 1)->flags & STAGE_STATE))
-        return stage_slot_at(e, n - 1)->state;
-    return atomic_load_explicit(view_state(e->view, slot), memory_order_relaxed);
+    const struct stage_slot *r = edit_record(e, slot);
+    return atomic_load_explicit(edit_has(r, STAGE_STATE) ? &r->state : view_state(e->view, slot),
+                                memory_order_acquire);
 }
-static inline const uint32_t *edit_row(const struct stage *e, uint32_t slot)
+static inline const _Atomic uint32_t *edit_row(const struct stage *e, uint32_t slot)
 {
-    uint32_t n = e->ov[slot];
-    if (n != 0 && (stage_slot_at(e, n - 1)->flags & STAGE_ROW))
-        return stage_slot_at(e, n - 1)->row;
-    return (const uint32_t *)(const void *)view_row(e->view, slot);
+    const struct stage_slot *r = edit_record(e, slot);
+    return edit_has(r, STAGE_ROW) ? r->row : view_row(e->view, slot);
 }
 /* The tag, code row and vector row of a slot; staged logged payloads live in the arena. */
 static inline const struct disk_tag *edit_tag(const struct stage *e, uint32_t slot)
 {
-    uint32_t n = e->ov[slot];
-    if (n != 0 && (stage_slot_at(e, n - 1)->flags & STAGE_LOGGED))
-        return (const struct disk_tag *)(const void *)stage_slot_at(e, n - 1)->payload;
+    const struct stage_slot *r = edit_record(e, slot);
+    if (edit_has(r, STAGE_LOGGED))
+        return (const struct disk_tag *)(const void *)r->payload;
     return view_tag(e->view, slot);
 }
 static inline const uint8_t *edit_code(const struct stage *e, uint32_t slot)
 {
-    uint32_t n = e->ov[slot];
-    if (n != 0 && (stage_slot_at(e, n - 1)->flags & STAGE_LOGGED))
-        return stage_slot_at(e, n - 1)->payload + e->view->layout.tag_stride;
-    return view_code(e->view, slot);
+    const struct stage_slot *r = edit_record(e, slot);
+    return edit_has(r, STAGE_LOGGED) ? r->payload + e->view->layout.tag_stride
+                                     : view_code(e->view, slot);
 }
 static inline const float *edit_vec(const struct stage *e, uint32_t slot)
 {
-    uint32_t n = e->ov[slot];
-    if (n != 0 && (stage_slot_at(e, n - 1)->flags & STAGE_LOGGED))
-        return (const float *)(const void *)(stage_slot_at(e, n - 1)->payload +
-                                             e->view->layout.tag_stride +
+    const struct stage_slot *r = edit_record(e, slot);
+    if (edit_has(r, STAGE_LOGGED))
+        return (const float *)(const void *)(r->payload + e->view->layout.tag_stride +
                                              e->view->layout.code_stride);
     return view_vec(e->view, slot);
 }
-/* Upper row of `slot` at `level` >= 1, or NULL when the slot does not reach that level. */
-static inline const uint32_t *edit_upper(const struct stage *e, uint32_t slot, uint32_t level)
+/* tag.up of a slot, which another adder may be giving its first payload. */
+static inline uint32_t edit_up(const struct stage *e, uint32_t slot)
 {
-    uint32_t up = edit_tag(e, slot)->up;
+    const struct stage_slot *r = edit_record(e, slot);
+    if (edit_has(r, STAGE_LOGGED))
+        return ((const struct disk_tag *)(const void *)r->payload)->up;
+    return view_tag_up(e->view, slot);
+}
+/* Upper row of `slot` at `level` >= 1, or NULL when the slot does not reach that level. */
+static inline const _Atomic uint32_t *edit_upper(const struct stage *e, uint32_t slot,
+                                                 uint32_t level)
+{
+    uint32_t up = edit_up(e, slot);
     uint32_t cell = TAG_CELL(up) + level - 1;
     if (level > TAG_LEVEL(up) || cell >= view_cells(e->view))
         return NULL;
-    uint32_t n = e->ov_upper[cell];
-    if (n != 0)
-        return stage_upper_at(e, n - 1)->ids;
-    return (const uint32_t *)(const void *)view_upper(e->view, cell);
+    if (e->ov_upper) {
+        uint32_t n = atomic_load_explicit(&e->ov_upper[cell], memory_order_acquire); /* S4 */
+        if (n != 0)
+            return stage_upper_at(e, n - 1)->ids;
+    }
+    return view_upper(e->view, cell);
 }
 
 #endif

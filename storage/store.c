@@ -17,8 +17,29 @@ static void init_locks(struct store *s)
 {
     (void)pthread_mutex_init(&s->view_lock, NULL);
     (void)pthread_mutex_init(&s->wal_lock, NULL);
-    (void)pthread_mutex_init(&s->write_lock, NULL);
     (void)pthread_mutex_init(&s->checkpoint_lock, NULL);
+    (void)pthread_mutex_init(&s->entry_lock, NULL);
+    (void)pthread_mutex_init(&s->item_lock, NULL);
+    /* A commit must come to its turn although adders keep taking the lock shared. */
+    pthread_rwlockattr_t attr;
+    (void)pthread_rwlockattr_init(&attr);
+    (void)pthread_rwlockattr_setkind_np(&attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
+    (void)pthread_rwlock_init(&s->write_lock, &attr);
+    (void)pthread_rwlockattr_destroy(&attr);
+    for (uint32_t i = 0; s->node_locks && i < NODE_LOCKS; i++)
+        (void)pthread_mutex_init(&s->node_locks[i], NULL);
+    for (uint32_t i = 0; s->label_locks && i < LABEL_LOCKS; i++)
+        (void)pthread_mutex_init(&s->label_locks[i], NULL);
+}
+
+navmap_status store_locks_make(struct store *s)
+{
+    s->node_locks = malloc(NODE_LOCKS * sizeof *s->node_locks);
+    s->label_locks = malloc(LABEL_LOCKS * sizeof *s->label_locks);
+    if (!s->node_locks || !s->label_locks)
+        return fail(NAVMAP_ENOMEM, "%s: no memory for locks", s->path);
+    init_locks(s);
+    return NAVMAP_OK;
 }
 
 struct store *store_new(const char *path, enum store_mode mode, const struct store_options *options)
@@ -47,6 +68,9 @@ void store_enter(struct store *s)
         return;
     if (was != LOCKS_BUSY && atomic_compare_exchange_strong(&s->lock_epoch, &was, LOCKS_BUSY)) {
         init_locks(s);
+        /* What another thread of the parent had in hand is nobody's here. */
+        s->in_flight = NULL;
+        s->n_in_flight = s->n_new_in_flight = 0;
         atomic_store(&s->lock_epoch, now);
     }
     while (atomic_load(&s->lock_epoch) != now)
@@ -58,13 +82,17 @@ void store_destroy(struct store *s)
 {
     bool ours = s->epoch == fork_epoch();
     store_sweep_close(s);
-    if (ours)
+    if (ours && !s->in_memory)
         stage_close(&s->stage);
     view_unref(s->view);
-    if (ours) {
+    if (ours && !s->in_memory) {
         wal_release(s->wal);
         lock_close(&s->lock);
     }
+    table_free(&s->table);
+    free(s->node_locks);
+    free(s->label_locks);
+    free(s->deleted_slots);
     free(s->free_slots);
     free(s->path);
     free(s);
@@ -75,7 +103,7 @@ navmap_status store_close(struct store *s)
     if (!s)
         return NAVMAP_OK;
     navmap_status status = NAVMAP_OK;
-    if (s->mode == STORE_WRITE && s->epoch == fork_epoch())
+    if (s->mode == STORE_WRITE && !s->in_memory && s->epoch == fork_epoch())
         status = atomic_load(&s->poisoned) && stage_empty(&s->stage) ? NAVMAP_OK : store_flush(s);
     STORE_KILL_POINT(CLOSE);
     store_destroy(s);
@@ -85,6 +113,16 @@ navmap_status store_close(struct store *s)
 const struct layout *store_layout(const struct store *s)
 {
     return &s->layout;
+}
+
+bool store_in_memory(const struct store *s)
+{
+    return s->in_memory;
+}
+
+bool store_bounded(const struct store *s)
+{
+    return s->bounded || s->stage.root.max_elements > 0;
 }
 
 bool store_is_writer(const struct store *s)
@@ -104,13 +142,14 @@ const struct stage *store_edit(const struct store *s)
 
 uint64_t store_last_lsn(const struct store *s)
 {
-    return s->mode == STORE_WRITE ? atomic_load(&s->applied_lsn)
-                                  : view_load64(&view_root(s->view)->lsn, memory_order_relaxed);
+    return s->mode == STORE_WRITE && !s->in_memory
+               ? atomic_load(&s->applied_lsn)
+               : view_load64(&view_root(s->view)->lsn, memory_order_relaxed);
 }
 
 navmap_status store_check_process(const struct store *s)
 {
-    if (s->mode == STORE_WRITE && s->epoch != fork_epoch())
+    if (s->mode == STORE_WRITE && !s->in_memory && s->epoch != fork_epoch())
         return fail(NAVMAP_EFORKED, "%s: opened before fork(); reopen the index in the child",
                     s->path);
     return NAVMAP_OK;
@@ -157,22 +196,25 @@ navmap_status store_check_log(const struct store *s, struct wal_txn *t)
     return NAVMAP_OK;
 }
 
+navmap_status store_relieve(struct store *s)
+{
+    store_enter(s);
+    TRY(store_check_writable(s));
+    navmap_status status = store_checkpoint_if_long(s);
+    return status == NAVMAP_ENOSPC || status == NAVMAP_ENOMEM ? NAVMAP_OK : status;
+}
+
 navmap_status store_write_begin(struct store *s, uint64_t batch_items)
 {
-    TRY(store_check_writable(s));
-    /* A call of many items commits as it goes.  No room to cut the log is not yet a reason to stop:
-     * the commit will say so if it comes to that. */
-    navmap_status status = store_checkpoint_if_long(s);
-    if (status != NAVMAP_OK && status != NAVMAP_ENOSPC && status != NAVMAP_ENOMEM)
-        return status;
-    (void)pthread_mutex_lock(&s->write_lock);
+    TRY(store_relieve(s));
+    (void)pthread_rwlock_wrlock(&s->write_lock);
     s->batch_items = batch_items;
     return NAVMAP_OK;
 }
 
 void store_write_end(struct store *s)
 {
-    (void)pthread_mutex_unlock(&s->write_lock);
+    (void)pthread_rwlock_unlock(&s->write_lock);
 }
 
 static void read_root_stats(const struct view *v, struct store_stats *st)
@@ -194,7 +236,7 @@ static void read_root_stats(const struct view *v, struct store_stats *st)
     st->inserted = view_load64(&root->inserted, memory_order_relaxed);
 }
 
-static void read_sizes(const struct store *s, const struct view *v, struct store_stats *st)
+static void read_planes(const struct view *v, struct store_stats *st)
 {
     const struct layout *l = &v->layout;
     uint64_t chunks = atomic_load_explicit(&v->nchunks, memory_order_acquire);
@@ -205,6 +247,11 @@ static void read_sizes(const struct store *s, const struct view *v, struct store
     st->tag_bytes = slots * l->tag_stride;
     st->code_bytes = slots * l->code_stride;
     st->vec_bytes = slots * l->vec_stride;
+}
+
+static void read_sizes(const struct store *s, const struct view *v, struct store_stats *st)
+{
+    read_planes(v, st);
     if (io_file_size(v->fd, v->path, &st->data_file_bytes) != NAVMAP_OK)
         st->data_file_bytes = 0;
     st->data_allocated_bytes = io_allocated(v->fd);
@@ -226,12 +273,12 @@ static void read_log_stats(struct store *s, const struct view *v, struct store_s
     struct wal_state state = {0};
     st->applied_lsn = view_load64(&view_live(v)->applied_lsn, memory_order_relaxed);
     if (s->mode == STORE_WRITE && s->epoch == fork_epoch()) {
-        (void)pthread_mutex_lock(&s->write_lock);
+        (void)pthread_mutex_lock(&s->item_lock);
         st->pending = s->stage.items;
+        (void)pthread_mutex_unlock(&s->item_lock);
         wal_lock(s->wal);
         state = s->state;
         wal_unlock(s->wal);
-        (void)pthread_mutex_unlock(&s->write_lock);
         st->applied_lsn = atomic_load(&s->applied_lsn);
     } else if (s->wal) {
         struct wal_txn t;
@@ -253,6 +300,13 @@ navmap_status store_stats_read(struct store *s, struct store_stats *ret_stats)
     struct store_stats st = {0};
     TRY(store_view_begin(s, &v));
     read_root_stats(v, &st);
+    st.in_memory = s->in_memory;
+    if (s->in_memory) {
+        read_planes(v, &st);
+        store_view_end(s, v);
+        *ret_stats = st;
+        return NAVMAP_OK;
+    }
     read_sizes(s, v, &st);
     read_log_stats(s, v, &st);
     store_view_end(s, v);

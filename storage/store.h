@@ -37,6 +37,13 @@ struct store_options {
 navmap_status store_create(const char *path, const struct layout_params *params,
                            uint64_t max_elements, const struct store_options *options,
                            struct store **ret_store) NAVMAP_MUST_USE;
+/* A private index: in memory, no file, no log, no lock file.  `bounded`: max_elements counts even when
+ * it is 0.  The writer of itself; store_settle() and store_flush() have nothing to do. */
+navmap_status store_new_private(const struct layout_params *params, uint64_t max_elements,
+                                bool bounded, struct store **ret_store) NAVMAP_MUST_USE;
+bool store_in_memory(const struct store *s);
+/* Is max_elements a limit?  Write lock held. */
+bool store_bounded(const struct store *s);
 /* Open.  A writer recovers first; a reader recovers if the log is not empty, nobody writes and it
  * has permission, else NAVMAP_ENEEDSRECOVERY. */
 navmap_status store_open(const char *path, enum store_mode mode,
@@ -80,17 +87,18 @@ navmap_status store_labels(struct store *s, bool include_deleted, uint64_t cap,
 
 /* Writing ------------------------------------------------------------------------------------
  *
- * One thread stages at a time: store_write_begin() ... store_write_end() is the write lock.
- * Items are whole: everything that can fail happens in store_item_begin(); from the first
- * store_row_edit() to store_item_end() nothing can.  After store_write_end() a mutating call
- * ends with store_settle(), which makes it durable in mode full (threads that wait together are
- * committed together).
+ * The write lock is held exclusively between store_write_begin() and store_write_end(), and shared
+ * by each item from store_item_enter() to its end; so several threads add at once, and whoever
+ * holds it exclusively finds whole items only.  Items are whole: everything that can fail happens
+ * before store_item_payload().  After the last item a mutating call ends with store_settle(), which
+ * makes it durable in mode full (threads that wait together are committed together).
  */
 /* `batch_items`: how many items the call will add in all (chooses logged or direct payloads).
  * NAVMAP_EREADONLY, NAVMAP_EPOISONED, NAVMAP_EFORKED. */
 navmap_status store_write_begin(struct store *s, uint64_t batch_items) NAVMAP_MUST_USE;
 void store_write_end(struct store *s);
-const struct stage *store_edit(const struct store *s); /* for the edit_ accessors */
+/* For the edit_ accessors: inside an item, or with the write lock held. */
+const struct stage *store_edit(const struct store *s);
 
 struct store_found {
     uint32_t slot;  /* 0 = unknown label */
@@ -103,48 +111,80 @@ navmap_status store_find(struct store *s, uint64_t label,
 navmap_status store_label_max(struct store *s, bool *ret_any, uint64_t *ret_label) NAVMAP_MUST_USE;
 
 struct store_item {
+    /* set by the caller before store_item_enter(), the rest zero: */
     uint64_t label;
+    uint64_t batch_items; /* as for store_write_begin() */
+    bool replace;         /* a new label takes the place of a deleted item, if there is one */
+    /* from store_item_enter(): */
+    bool shared;
+    uint64_t number; /* of the insertion: feeds the level draw, so no generator state is stored */
+    /* from store_item_take(): */
     uint32_t slot, gen;
     uint32_t up;       /* tag.up: first upper cell and level */
     uint32_t level;    /* may be lower than wanted (cell pool), or a reused slot's own */
-    uint32_t old_slot; /* the label's former slot, DEAD after store_item_end; 0 = new label */
+    uint32_t old_slot; /* the label's former slot, or the replaced item's: DEAD at the end; or 0 */
     uint32_t old_state;
+    bool is_new; /* brings a label more */
     bool direct;
     bool fresh; /* slot was never published */
+    bool published;
+    struct store_item *next; /* storage's */
 };
-/* Start adding `label` (new, or an update of a live or deleted one) at `want_level`.  Resolves the
- * label, checks max_elements (NAVMAP_EFULL, hnswlib's sentence first), takes a FREE slot or the
- * next one, grows the file, makes room in the stage (committing it if full: NAVMAP_ENOSPC,
- * NAVMAP_EPOISONED...).  On failure nothing is staged. */
+/* Begin an item: lock its label, take the write lock shared, and see that there is room for it in
+ * stage and file (committing a full stage, growing the file).  NAVMAP_EPOISONED, NAVMAP_ENOSPC...
+ * On success the item is ended by store_item_end() or store_item_abandon(). */
+navmap_status store_item_enter(struct store *s, struct store_item *item) NAVMAP_MUST_USE;
+/* Decide where it goes: resolve the label (new, or an update of a live or deleted one), check
+ * max_elements (NAVMAP_EFULL, hnswlib's sentence first), take a FREE slot or the next one.  On
+ * failure nothing is changed; the item is to be abandoned. */
+navmap_status store_item_take(struct store *s, uint32_t want_level,
+                              struct store_item *item) NAVMAP_MUST_USE;
+/* Both in one, for who holds the write lock exclusively; on failure nothing is left to abandon. */
 navmap_status store_item_begin(struct store *s, uint64_t label, uint32_t want_level,
                                struct store_item *ret_item) NAVMAP_MUST_USE;
-/* Write tag, code row (NULL when code_scheme is 0) and vector (dim floats).  Afterwards
- * edit_vec(slot) and edit_tag(slot) answer for it, and its rows are empty.  Before the first
- * store_row_edit().  Cannot fail. */
+/* Write tag, code row (NULL when code_scheme is 0) and vector (vec_stride bytes: dim floats, then
+ * zeros).  Afterwards edit_vec(slot) and edit_tag(slot) answer for it, and its rows are empty.
+ * Cannot fail. */
 void store_item_payload(struct store *s, struct store_item *item, const void *code,
                         const float *vector);
-/* A staged, writable copy of a row: level 0 has M0 ids, upper levels M.  0 = no id; ids are packed
- * first.  At most M0 + level*M rows other than the item's own per item.  Cannot fail.
- * `level` must be <= the slot's own level. */
-uint32_t *store_row_edit(struct store *s, uint32_t slot, uint32_t level);
-/* Publish: STATE LIVE, label -> slot, the old slot DEAD, counters.  Cannot fail. */
+/* A row to be changed: level 0 has M0 ids, upper levels M.  0 = no id; ids are packed first.  Words
+ * are stored relaxed: others read them at any time.  At most M0 + level*M rows other than the item's
+ * own per item.  Cannot fail.  `level` must be <= the slot's own level.  The slot's node lock is
+ * held, or the write lock exclusively, or the slot is the item's own and not yet published. */
+_Atomic uint32_t *store_row_edit(struct store *s, uint32_t slot, uint32_t level);
+/* Serialise changes of a slot's rows.  One at a time; a leaf. */
+void store_node_lock(struct store *s, uint32_t slot);
+void store_node_unlock(struct store *s, uint32_t slot);
+/* LIVE, for other adders and, in a private index, for searches: after its own rows, before any link
+ * to it.  store_item_end() does it if it was not done. */
+void store_item_publish(struct store *s, struct store_item *item);
+/* Label -> slot, the old slot DEAD, counters; the locks of a shared item are released. */
 void store_item_end(struct store *s, struct store_item *item);
-/* Give the slot back; only before the first store_row_edit() of the item. */
+/* Give it up.  A shared item: before store_item_payload(), after a failure of store_item_take() or
+ * instead of it.  An exclusive one: before the first store_row_edit(). */
 void store_item_abandon(struct store *s, struct store_item *item);
 
-/* The entry point as staged: level<<32 | slot; 0 = empty graph. */
-uint64_t store_entry(const struct store *s);
+/* The next root: counters as staged, and the entry point, level<<32 | slot; 0 = empty graph. */
+struct disk_root store_root(struct store *s);
+/* Under the entry lock, or with the write lock held exclusively. */
 void store_entry_set(struct store *s, uint32_t slot, uint32_t level);
-/* Publications so far, staged included: feeds the level draw, so no generator state is stored. */
-uint64_t store_inserted(const struct store *s);
+/* One thread at a time decides what the entry is.  Taken inside an item, before any node's lock. */
+void store_entry_lock(struct store *s);
+void store_entry_unlock(struct store *s);
 
-/* LIVE <-> DELETED.  NAVMAP_ENOTFOUND, NAVMAP_EDELETED, NAVMAP_ENOTDELETED. */
+/* LIVE <-> DELETED.  Write lock held exclusively.
+ * NAVMAP_ENOTFOUND, NAVMAP_EDELETED, NAVMAP_ENOTDELETED. */
 navmap_status store_mark(struct store *s, uint64_t label, bool deleted) NAVMAP_MUST_USE;
+/* Set max_elements.  Write lock held exclusively.  NAVMAP_EINVAL: fewer than there are labels. */
+navmap_status store_resize(struct store *s, uint64_t max_elements) NAVMAP_MUST_USE;
 
 /* Durable and visible?  Mode full: commits everything staged up to now (or joins the commit of
  * another thread) and checkpoints when the log is long.  Mode manual: returns at once.
  * Write lock not held. */
 navmap_status store_settle(struct store *s) NAVMAP_MUST_USE;
+/* Between the items of a long call, no lock held: a checkpoint when the log is long.  A full disk is
+ * not yet a failure: the commit will say so if it comes to that. */
+navmap_status store_relieve(struct store *s) NAVMAP_MUST_USE;
 /* Commit, then checkpoint, in any mode. */
 navmap_status store_flush(struct store *s) NAVMAP_MUST_USE;
 
@@ -153,8 +193,8 @@ navmap_status store_flush(struct store *s) NAVMAP_MUST_USE;
  * store_sweep_begin() fixes D, the slots DEAD at this commit boundary (commits the stage first).
  * The engine then walks slots [store_sweep_cursor, nslots) in portions, rewrites by
  * store_row_edit() every row that names a member, moves the entry off D, and advances the cursor.
- * When the cursor has passed the last slot, store_sweep_end() frees D in the next commit.
- * Write lock held in all of them.  A crash loses only the cursor. */
+ * When the cursor has passed the last slot, store_sweep_end() frees D in the next commit (at once in a
+ * private index).  Write lock held exclusively in all of them.  A crash loses only the cursor. */
 navmap_status store_sweep_begin(struct store *s, uint64_t *ret_dead) NAVMAP_MUST_USE;
 bool store_sweep_running(const struct store *s);
 bool store_sweep_member(const struct store *s, uint32_t slot);
@@ -178,6 +218,7 @@ struct store_stats {
     bool writer_held;    /* somebody holds W */
     uint32_t writer_pid; /* 0 = unknown */
     bool poisoned;
+    bool in_memory; /* a private index: all about files and logs is 0 */
 };
 navmap_status store_stats_read(struct store *s, struct store_stats *ret_stats) NAVMAP_MUST_USE;
 

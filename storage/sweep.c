@@ -70,9 +70,10 @@ void store_sweep_advance(struct store *s, uint32_t next_slot)
 
 navmap_status store_sweep_room(struct store *s, uint32_t rows)
 {
-    return stage_room_rows(&s->stage, rows) ? NAVMAP_OK : store_commit_locked(s);
+    return s->in_memory || stage_room_rows(&s->stage, rows) ? NAVMAP_OK : store_commit_locked(s);
 }
 
+/* Noted, to be handed out once the commit has applied its FREE; in a private index that is now. */
 static navmap_status free_one(struct store *s, uint32_t slot)
 {
     struct sweep *w = &s->sweep;
@@ -86,9 +87,7 @@ static navmap_status free_one(struct store *s, uint32_t slot)
     }
     w->freed[w->n_freed++] = slot;
     w->member[slot >> 6] &= ~(1ull << (slot & 63));
-    struct stage_slot *r = stage_slot_get(&s->stage, slot);
-    r->state = STATE_WORD(STATE_GEN(edit_state(&s->stage, slot)) + 1, SLOT_FREE);
-    r->flags |= STAGE_STATE;
+    store_state_set(s, slot, STATE_GEN(edit_state(&s->stage, slot)) + 1, SLOT_FREE);
     s->stage.root.n_dead--;
     s->stage.root.n_free++;
     s->stage.root_changed = true;
@@ -105,6 +104,9 @@ navmap_status store_sweep_end(struct store *s)
         TRY(free_one(s, slot));
     }
     forget(w);
+    store_root_show(s);
+    if (s->in_memory)
+        store_sweep_committed(s);
     return NAVMAP_OK;
 }
 

@@ -25,6 +25,7 @@
 #define RESERVE_FACTOR 8u
 #define RESERVE_LEAST (UINT64_C(1) << 30)
 #define RESERVE_MOST (UINT64_C(256) << 30)
+#define HUGE_CHUNK (UINT64_C(4) << 20) /* chunks from here on ask for large pages */
 
 static uint64_t wanted_reserve(uint64_t size)
 {
@@ -49,11 +50,11 @@ static void unreserve(const uint8_t *base, uint64_t bytes)
         (void)munmap((void *)(uintptr_t)base, bytes);
 }
 
-/* Reserve for the map and, if asked, for its alias; as much as the address space limit allows, but
- * at least `size`. */
-static navmap_status reserve_pair(struct view *v, uint64_t size, bool writable)
+/* Reserve for the map and, if asked, for its alias; eight times `wish`, or as much as the address
+ * space limit allows, but at least `size`. */
+static navmap_status reserve_pair(struct view *v, uint64_t wish, uint64_t size, bool writable)
 {
-    uint64_t bytes = wanted_reserve(size);
+    uint64_t bytes = wanted_reserve(wish);
     for (;;) {
         uint8_t *base = NULL, *wbase = NULL;
         navmap_status status = reserve(bytes, v->path, &base);
@@ -76,7 +77,19 @@ static navmap_status reserve_pair(struct view *v, uint64_t size, bool writable)
 
 static bool has_alias_here(const struct view *v)
 {
-    return v->wbase != NULL && v->epoch == fork_epoch(); /* M3 */
+    return v->wbase != NULL && v->fd >= 0 && v->epoch == fork_epoch(); /* M3 */
+}
+
+/* [from, to) of an anonymous view: zeros.  A large index is read all over the place, so large pages
+ * save it most of its misses in the page table. */
+static navmap_status map_zeros(struct view *v, uint64_t from, uint64_t to)
+{
+    void *at = v->wbase + from;
+    TRY(io_mmap(at, to - from, PROT_READ | PROT_WRITE,
+                MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0, v->path, &at));
+    if (v->layout.chunk_bytes >= HUGE_CHUNK)
+        (void)madvise(at, to - from, MADV_HUGEPAGE); /* a hint */
+    return NAVMAP_OK;
 }
 
 /* Map file bytes [from, to) into the reservation.  Both are multiples of 64 KiB, so of any page
@@ -85,6 +98,8 @@ static navmap_status map_range(struct view *v, uint64_t from, uint64_t to)
 {
     void *at = (void *)(uintptr_t)(v->base + from);
     uint64_t len = to - from;
+    if (v->fd < 0)
+        return map_zeros(v, from, to);
     TRY(io_mmap(at, len, PROT_READ, MAP_SHARED | MAP_FIXED, v->fd, from, v->path, &at));
     /* Hints.  A search jumps about: read-ahead would fetch what nobody asked for.  And a core
      * dump need not contain a file. */
@@ -110,6 +125,8 @@ static navmap_status check_extent(const struct view *v, uint32_t nchunks)
         return fail(NAVMAP_ECORRUPT,
                     "%s: number of chunks: expected at most %" PRIu32 ", found %" PRIu32, v->path,
                     most, nchunks);
+    if (v->fd < 0)
+        return NAVMAP_OK;
     uint64_t need = layout_file_bytes(&v->layout, nchunks);
     uint64_t have = 0;
     TRY(io_file_size(v->fd, v->path, &have));
@@ -150,8 +167,38 @@ navmap_status view_map(int fd, const char *path, const struct layout *layout, ui
     TRY_GOTO(status, check_extent(v, nchunks), fail);
     TRY_GOTO(status, io_file_id(fd, path, &v->dev, &v->ino), fail);
     uint64_t size = layout_file_bytes(layout, nchunks);
-    TRY_GOTO(status, reserve_pair(v, size, writable), fail);
+    TRY_GOTO(status, reserve_pair(v, size, size, writable), fail);
     TRY_GOTO(status, map_range(v, 0, size), fail);
+    atomic_init(&v->nchunks, nchunks);
+    *ret_view = v;
+    return NAVMAP_OK;
+fail:
+    destroy(v);
+    return status;
+}
+
+navmap_status view_anonymous(const struct layout *layout, uint32_t nchunks, uint32_t expected,
+                             struct view **ret_view)
+{
+    struct view *v = calloc(1, sizeof(*v));
+    char *name = strdup("(in memory)");
+    if (v == NULL || name == NULL) {
+        free(v);
+        free(name);
+        return fail(NAVMAP_ENOMEM, "no memory for a view");
+    }
+    v->path = name;
+    v->fd = -1;
+    v->layout = *layout;
+    v->epoch = fork_epoch();
+    atomic_init(&v->refs, 1);
+    v->reserved = layout_file_bytes(layout, nchunks);
+
+    navmap_status status;
+    uint64_t size = layout_file_bytes(layout, nchunks > expected ? nchunks : expected);
+    TRY_GOTO(status, reserve_pair(v, size, v->reserved, false), fail);
+    v->wbase = (uint8_t *)(uintptr_t)v->base;
+    TRY_GOTO(status, map_zeros(v, 0, layout_file_bytes(layout, nchunks)), fail);
     atomic_init(&v->nchunks, nchunks);
     *ret_view = v;
     return NAVMAP_OK;
