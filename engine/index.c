@@ -91,6 +91,7 @@ static navmap_status check_options(const struct navmap_options *o)
 /* An empty handle first and the store after it: then nothing can fail once a directory was made. */
 static navmap_status new_handle(uint32_t durability, navmap_index **ret_index)
 {
+    TRY(distance_settle()); /* NAVMAP_SIMD may be wrong */
     navmap_index *ix = calloc(1, sizeof *ix);
     struct crew *crew = crew_new();
     if (!ix || !crew) {

@@ -4,18 +4,30 @@
  * of each, needs no alignment beyond that of a float, and fixes the order of its additions: float i
  * goes to accumulator i mod 16 and the sixteen are folded by halves.  A kernel for another
  * instruction set that keeps this order, and fuses no multiplication with an addition, gives the
- * same bits; so a graph does not depend on the machine that built it.
+ * same bits; so a graph does not depend on the machine that built it.  (A NaN is a NaN: which one
+ * is not promised.)
  *
  * D1  The second vector may lie in a slot that the writer is rewriting.  The result is then any
  *     float, NaN included: a hint.  Callers use it to choose where to look, and re-check the slot's
  *     generation before they believe it.  Kernels are exempt from ThreadSanitizer for this reason;
- *     in its own build they load that vector by relaxed atomics, so no report is suppressed.
+ *     in its own build only the scalar level is offered, and it loads that vector by relaxed
+ *     atomics, so no report is suppressed.
  */
 #ifndef NAVMAP_ENGINE_DISTANCE_DISTANCE_H
 #define NAVMAP_ENGINE_DISTANCE_DISTANCE_H
 
 #include <float.h>
 #include <stdint.h>
+
+#include "storage/status.h"
+
+#if defined(__SANITIZE_THREAD__)
+#define DISTANCE_TSAN_BUILD 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define DISTANCE_TSAN_BUILD 1
+#endif
+#endif
 
 /* Smaller is nearer.  `stored` is a vector of the file or a stage (D1). */
 typedef float distance_fn(const float *query, const float *stored, uint32_t dim);
@@ -34,6 +46,20 @@ struct distance_kernels {
 
 /* Plain C; the definition that every other level is tested against. */
 extern const struct distance_kernels distance_scalar;
+/* Defined only where the compiler's target can have them; dispatch.c alone names them. */
+extern const struct distance_kernels distance_avx2;
+extern const struct distance_kernels distance_avx512;
+extern const struct distance_kernels distance_neon;
+
+/* The levels that this machine and this build have, best first, scalar last; returns how many. */
+#define DISTANCE_LEVELS_MAX 3u
+uint32_t distance_levels(const struct distance_kernels *ret_levels[DISTANCE_LEVELS_MAX]);
+
+/* Settle the level for the life of this process: the best one, or the one that the environment
+ * variable NAVMAP_SIMD names (empty is unset).  Quick once it has succeeded.  Error: NAVMAP_EINVAL
+ * when no such level is to be had; the sentence lists those that are, and the next call looks
+ * again.  Opening calls this first, before anything is made on disk. */
+navmap_status distance_settle(void) NAVMAP_MUST_USE;
 
 /* What a handle needs, filled once when it is opened. */
 struct distance {
@@ -44,7 +70,8 @@ struct distance {
     const char *name;
 };
 
-/* `space` is enum navmap_space as the file has it; returns -1 for one that is unknown. */
+/* `space` is enum navmap_space as the file has it; returns -1 for one that is unknown.  The level
+ * is the settled one; before that, the one that distance_settle() would take, else scalar. */
 int distance_choose(uint32_t space, uint32_t dim, struct distance *ret_distance);
 
 /* v / (|v| + tiny), in float arithmetic and in the order hnswlib uses.  A zero vector stays zero.

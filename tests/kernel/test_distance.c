@@ -1,21 +1,51 @@
-/* test_distance.c -- every kernel against a double-precision reference and its own definition. */
+/* test_distance.c -- every level that this machine has, against a double-precision reference and
+ * against the definition, bit for bit.
+ *
+ *     kernel-distance --time    how long each level takes instead (time_distance.c)
+ */
+#include "engine/distance/distance.h"
+
 #include <float.h>
 #include <sys/mman.h>
-#include <time.h>
+#include <sys/wait.h>
 
-#include "engine/distance/distance.h"
+#include "tests/kernel/time_distance.h"
 #include "tests/support/engine.h"
 
 #define DIM_MAX 1536u
+#define MANY_MAX 17u
+#define OFFSETS 16u /* every place in a line that a float may have */
+#define STRIDE (DIM_MAX + OFFSETS)
 
-static const uint32_t dims_large[] = {384, 768, 1536};
+static const struct distance_kernels *levels[DISTANCE_LEVELS_MAX];
+static uint32_t n_levels;
+
+static const uint32_t dims_large[] = {384, 768, 960, DIM_MAX};
 
 /* 1..130 and the large ones. */
 static uint32_t dim_at(uint32_t i)
 {
     return i < 130 ? i + 1 : dims_large[i - 130];
 }
-#define DIMS 133u
+#define DIMS (130u + sizeof dims_large / sizeof *dims_large)
+
+static const float values_small[] = {0.0f,    -0.0f,  FLT_TRUE_MIN, -FLT_TRUE_MIN, 1e-40f, FLT_MIN,
+                                     -1e-20f, 1e-19f, 1.0f,         -1.0f,         3e15f,  -1e18f};
+static const float values_extreme[] = {0.0f,     -0.0f,  FLT_MAX, -FLT_MAX, FLT_TRUE_MIN, 1e19f,
+                                       INFINITY, -2e19f, 1.0f,    -1.0f,    -INFINITY,    NAN};
+#define N_VALUES 12u
+
+static void fill(struct rng *r, float *v, size_t n, const float *values, uint32_t n_values)
+{
+    for (size_t i = 0; i < n; i++)
+        v[i] = values ? values[rng_below(r, n_values)] : rng_normal(r);
+}
+
+/* Bit for bit; of NaN, that it is one. */
+static bool same(float a, float b)
+{
+    return memcmp(&a, &b, sizeof a) == 0 || (isnan(a) && isnan(b));
+}
 
 static double reference(int ip, const float *a, const float *b, uint32_t dim, double *ret_scale)
 {
@@ -46,52 +76,118 @@ static float definition(int ip, const float *a, const float *b, uint32_t dim)
     return ip ? 1.0f - acc[0] : acc[0];
 }
 
+/* All levels, each by itself and through `many` with one vector. */
+static void check_bits(const float *a, const float *b, uint32_t dim)
+{
+    for (uint32_t level = 0; level < n_levels; level++)
+        for (int ip = 0; ip < 2; ip++) {
+            const struct distance_kernels *k = levels[level];
+            float want = definition(ip, a, b, dim), got = (ip ? k->ip : k->l2)(a, b, dim), one;
+            (ip ? k->ip_many : k->l2_many)(a, &b, 1, dim, &one);
+            if (!same(got, want) || !same(one, want))
+                fail_msg("%s %s dim %u: %a, as many %a, by definition %a", k->name,
+                         ip ? "ip" : "l2", dim, (double)got, (double)one, (double)want);
+        }
+}
+
 static void check_pair(const float *a, const float *b, uint32_t dim)
 {
+    check_bits(a, b, dim);
     for (int ip = 0; ip < 2; ip++) {
-        distance_fn *fn = ip ? distance_scalar.ip : distance_scalar.l2;
         double scale, want = reference(ip, a, b, dim, &scale);
-        float got = fn(a, b, dim), same = definition(ip, a, b, dim);
+        float got = (ip ? distance_scalar.ip : distance_scalar.l2)(a, b, dim);
         /* One rounding of each term (three for a difference squared), then the sums. */
         double bound = scale * FLT_EPSILON * (dim / 16 + 9) + 2 * dim * FLT_TRUE_MIN;
         if (!(fabs((double)got - want) <= bound))
             fail_msg("%s dim %u: %.9g, expected %.17g +- %.3g", ip ? "ip" : "l2", dim, (double)got,
                      want, bound);
-        if (memcmp(&got, &same, sizeof got) != 0)
-            fail_msg("%s dim %u: %.9g, by definition %.9g", ip ? "ip" : "l2", dim, (double)got,
-                     (double)same);
     }
+}
+
+/* Many at once are what each is singly, and nothing behind the n-th result is written. */
+static void check_many(const float *q, const float *const *stored, uint32_t n, uint32_t dim)
+{
+    for (uint32_t level = 0; level < n_levels; level++)
+        for (int ip = 0; ip < 2; ip++) {
+            const struct distance_kernels *k = levels[level];
+            float got[MANY_MAX + 1];
+            got[n] = 12345.0f;
+            (ip ? k->ip_many : k->l2_many)(q, stored, n, dim, got);
+            assert_true(got[n] == 12345.0f);
+            for (uint32_t i = 0; i < n; i++) {
+                float want = (ip ? distance_scalar.ip : distance_scalar.l2)(q, stored[i], dim);
+                if (!same(got[i], want))
+                    fail_msg("%s %s dim %u, %u of %u: %a, singly %a", k->name, ip ? "ip" : "l2",
+                             dim, i, n, (double)got[i], (double)want);
+            }
+        }
 }
 
 static void test_against_reference(void **state)
 {
     (void)state;
     struct rng r = test_rng();
-    float a[DIM_MAX + 8], b[DIM_MAX + 8];
-    for (uint32_t i = 0; i < DIMS; i++)
-        for (uint32_t shift = 0; shift < 4; shift++) {
-            for (uint32_t j = 0; j < DIM_MAX + 8; j++) {
-                a[j] = rng_normal(&r);
-                b[j] = rng_normal(&r);
-            }
-            check_pair(a + shift, b + 3 - shift, dim_at(i));
-        }
+    float a[STRIDE], b[STRIDE];
+    for (uint32_t i = 0; i < DIMS; i++) {
+        fill(&r, a, STRIDE, NULL, 0);
+        fill(&r, b, STRIDE, NULL, 0);
+        for (uint32_t shift = 0; shift < OFFSETS; shift++)
+            check_pair(a + shift, b + (shift * 7 + i) % OFFSETS, dim_at(i));
+    }
 }
 
-static void test_small_and_mixed_values(void **state)
+static void test_largest_dimension(void **state)
 {
     (void)state;
-    static const float values[] = {0.0f,    -0.0f,  FLT_TRUE_MIN, -FLT_TRUE_MIN, 1e-40f, FLT_MIN,
-                                   -1e-20f, 1e-19f, 1.0f,         -1.0f,         3e15f,  -1e18f};
+    struct rng r = test_rng();
+    enum { DIM = 65536, ROWS = 6 };
+    float *v = random_vectors(&r, ROWS, DIM);
+    const float *rows[ROWS];
+    for (uint32_t i = 0; i < ROWS; i++)
+        rows[i] = v + (size_t)i * DIM;
+    check_pair(rows[0], rows[1], DIM);
+    check_pair(rows[2] + 1, rows[3] + 1, DIM - 1);
+    check_many(rows[0], rows, ROWS, DIM);
+    free(v);
+}
+
+static void test_values_at_the_edges(void **state)
+{
+    (void)state;
     struct rng r = test_rng();
     float a[DIM_MAX], b[DIM_MAX];
     for (uint32_t i = 0; i < DIMS; i++) {
-        for (uint32_t j = 0; j < DIM_MAX; j++) {
-            a[j] = values[rng_below(&r, sizeof values / sizeof *values)];
-            b[j] = values[rng_below(&r, sizeof values / sizeof *values)];
-        }
+        fill(&r, a, DIM_MAX, values_small, N_VALUES);
+        fill(&r, b, DIM_MAX, values_small, N_VALUES);
         check_pair(a, b, dim_at(i));
+        /* Overflow, infinities and NaN: from few, so that a sum is not always spoiled, to all. */
+        for (uint32_t n = 6; n <= N_VALUES; n += 2) {
+            fill(&r, a, DIM_MAX, values_extreme, n);
+            fill(&r, b, DIM_MAX, values_extreme, n);
+            check_bits(a, b, dim_at(i));
+        }
     }
+}
+
+static void test_many(void **state)
+{
+    (void)state;
+    struct rng r = test_rng();
+    float q[STRIDE], *pool = malloc(sizeof *pool * STRIDE * MANY_MAX);
+    assert_non_null(pool);
+    for (uint32_t i = 0; i < DIMS; i++) {
+        bool edge = i % 4 == 3;
+        fill(&r, q, STRIDE, edge ? values_extreme : NULL, N_VALUES - 2);
+        fill(&r, pool, (size_t)STRIDE * MANY_MAX, edge ? values_extreme : NULL, N_VALUES - 2);
+        for (uint32_t n = 0; n <= MANY_MAX; n++)
+            for (uint32_t shift = 0; shift < OFFSETS; shift++) {
+                const float *stored[MANY_MAX];
+                for (uint32_t j = 0; j < n; j++)
+                    stored[j] = pool + (size_t)rng_below(&r, MANY_MAX) * STRIDE + (shift + j) % 16;
+                check_many(q + (shift * 5 + n) % OFFSETS, stored, n, dim_at(i));
+            }
+    }
+    free(pool);
 }
 
 static void test_overflow_orders_last(void **state)
@@ -106,13 +202,17 @@ static void test_overflow_orders_last(void **state)
     struct distance l2, ip;
     assert_int_equal(distance_choose(NAVMAP_L2, 64, &l2), 0);
     assert_int_equal(distance_choose(NAVMAP_IP, 64, &ip), 0);
-    assert_true(isinf(l2.fn(big, zero, 64)));
-    assert_true(isnan(ip.fn(big, opposite, 64))); /* inf - inf */
-    assert_true(distance_hint(&l2, big, zero) == FLT_MAX);
-    assert_true(distance_hint(&ip, big, opposite) == FLT_MAX);
-    assert_true(distance_hint(&l2, zero, nan) == FLT_MAX);
-    assert_true(distance_hint(&ip, big, big) < -FLT_MAX); /* as near as can be */
     assert_int_equal(distance_choose(3, 64, &l2), -1);
+    for (uint32_t level = 0; level < n_levels; level++) {
+        l2.fn = levels[level]->l2;
+        ip.fn = levels[level]->ip;
+        assert_true(isinf(l2.fn(big, zero, 64)));
+        assert_true(isnan(ip.fn(big, opposite, 64))); /* inf - inf */
+        assert_true(distance_hint(&l2, big, zero) == FLT_MAX);
+        assert_true(distance_hint(&ip, big, opposite) == FLT_MAX);
+        assert_true(distance_hint(&l2, zero, nan) == FLT_MAX);
+        assert_true(distance_hint(&ip, big, big) < -FLT_MAX); /* as near as can be */
+    }
 }
 
 /* A page that may be used between two that may not. */
@@ -124,31 +224,32 @@ static char *guarded_page(size_t page)
     return p + page;
 }
 
+/* A query and five vectors (four at once and one singly), each with forbidden memory right behind
+ * its last float, then right before its first. */
 static void test_reads_nothing_beyond(void **state)
 {
     (void)state;
+    enum { ROWS = 6 };
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
-    if (page < 2 * DIM_MAX * sizeof(float))
-        page = (2 * DIM_MAX * sizeof(float) + page - 1) / page * page;
-    char *one = guarded_page(page), *two = guarded_page(page);
+    page = (DIM_MAX * sizeof(float) + page - 1) / page * page;
+    char *pages[ROWS];
+    for (int i = 0; i < ROWS; i++)
+        pages[i] = guarded_page(page);
     struct rng r = test_rng();
-    for (uint32_t i = 0; i < DIMS; i++) {
-        uint32_t dim = dim_at(i);
-        size_t bytes = dim * sizeof(float);
-        float *starts[] = {(float *)(void *)one, (float *)(void *)(one + page - bytes)};
-        float *others[] = {(float *)(void *)(two + page - bytes), (float *)(void *)two};
-        for (int end = 0; end < 2; end++) {
-            for (uint32_t j = 0; j < dim; j++) {
-                starts[end][j] = rng_normal(&r);
-                others[end][j] = rng_normal(&r);
-            }
-            check_pair(starts[end], others[end], dim);
-            assert_int_equal(distance_first_unfinite(starts[end], dim), dim);
-            distance_normalise(starts[end], dim, others[end]);
+    for (uint32_t i = 0; i < 2 * DIMS; i++) {
+        uint32_t dim = dim_at(i / 2);
+        float *rows[ROWS];
+        for (int j = 0; j < ROWS; j++) {
+            rows[j] = (float *)(void *)(pages[j] + (i % 2 ? 0 : page - dim * sizeof(float)));
+            fill(&r, rows[j], dim, NULL, 0);
         }
+        check_pair(rows[0], rows[1], dim);
+        check_many(rows[0], (const float *const *)rows + 1, ROWS - 1, dim);
+        assert_int_equal(distance_first_unfinite(rows[0], dim), dim);
+        distance_normalise(rows[0], dim, rows[1]);
     }
-    assert_int_equal(munmap(one - page, 3 * page), 0);
-    assert_int_equal(munmap(two - page, 3 * page), 0);
+    for (int i = 0; i < ROWS; i++)
+        assert_int_equal(munmap(pages[i] - page, 3 * page), 0);
 }
 
 static void test_normalise(void **state)
@@ -202,44 +303,96 @@ static void test_unfinite(void **state)
     }
 }
 
-static void test_time(void **state)
+/* The level holds for a process, so each case has one of its own; it answers 0, or says which
+ * line was not satisfied. */
+#define EXPECT(condition)                                                                          \
+    do {                                                                                           \
+        if (!(condition)) {                                                                        \
+            print_error("line %d: %s\n", __LINE__, #condition);                                    \
+            return 1;                                                                              \
+        }                                                                                          \
+    } while (0)
+
+static int child_names_a_level(const char *name, const char *expected)
 {
-    (void)state;
-    static const uint32_t dims[] = {16, 64, 100, 128, 768, 1536};
-    struct rng r = test_rng();
-    float *v = random_vectors(&r, 65, DIM_MAX), sink = 0;
-    for (uint32_t i = 0; i < sizeof dims / sizeof *dims; i++)
-        for (int ip = 0; ip < 2; ip++) {
-            distance_fn *fn = ip ? distance_scalar.ip : distance_scalar.l2;
-            double best = 1e9; /* of five: others use the machine too */
-            for (int repeat = 0; repeat < 5; repeat++) {
-                uint32_t rounds = scaled(4000000 / dims[i] / 64, 10) + 1;
-                struct timespec a, b;
-                clock_gettime(CLOCK_MONOTONIC, &a);
-                for (uint32_t n = 0; n < rounds; n++)
-                    for (uint32_t j = 1; j <= 64; j++)
-                        sink += fn(v, v + (size_t)j * DIM_MAX, dims[i]);
-                clock_gettime(CLOCK_MONOTONIC, &b);
-                double ns = (double)(b.tv_sec - a.tv_sec) * 1e9 + (double)(b.tv_nsec - a.tv_nsec);
-                best = ns / rounds / 64 < best ? ns / rounds / 64 : best;
-            }
-            print_message("%s %s dim %u: %.1f ns\n", distance_scalar.name, ip ? "ip" : "l2",
-                          dims[i], best);
-        }
-    assert_false(isnan(sink));
-    free(v);
+    struct navmap_options o = {.struct_size = sizeof o, .dim = 3};
+    navmap_index *ix = NULL;
+    EXPECT((name ? setenv("NAVMAP_SIMD", name, 1) : unsetenv("NAVMAP_SIMD")) == 0);
+    EXPECT(strcmp(navmap_simd(), expected) == 0);
+    EXPECT(navmap_create(test_path, &o, &ix) == NAVMAP_OK);
+    EXPECT(setenv("NAVMAP_SIMD", "too late", 1) == 0);
+    EXPECT(strcmp(navmap_simd(), expected) == 0);
+    EXPECT(navmap_close(ix) == NAVMAP_OK);
+    EXPECT(navmap_open(test_path, NAVMAP_READ, NULL, &ix) == NAVMAP_OK);
+    EXPECT(navmap_close(ix) == NAVMAP_OK);
+    return 0;
 }
 
-int main(void)
+static int child_names_none(const char *name, const char *unused)
 {
+    (void)unused;
+    struct navmap_options o = {.struct_size = sizeof o, .dim = 3};
+    navmap_index *ix = NULL;
+    EXPECT(setenv("NAVMAP_SIMD", name, 1) == 0);
+    EXPECT(strcmp(navmap_simd(), "scalar") == 0);
+    EXPECT(navmap_create(test_path, &o, &ix) == NAVMAP_EINVAL);
+    EXPECT(strstr(navmap_error_detail(), name) != NULL);
+    for (uint32_t i = 0; i < n_levels; i++)
+        EXPECT(strstr(navmap_error_detail(), levels[i]->name) != NULL);
+    EXPECT(access(test_path, F_OK) != 0); /* nothing was made */
+    EXPECT(navmap_open(test_path, NAVMAP_READ, NULL, &ix) == NAVMAP_EINVAL);
+    return child_names_a_level("scalar", "scalar"); /* a refusal settles nothing */
+}
+
+static void in_child(int (*run)(const char *, const char *), const char *name, const char *expected)
+{
+    void *none = NULL;
+    assert_int_equal(make_dir(&none), 0);
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0)
+        _exit(run(name, expected));
+    int how;
+    assert_int_equal(waitpid(child, &how, 0), child);
+    assert_int_equal(remove_dir(&none), 0);
+    if (how != 0)
+        fail_msg("NAVMAP_SIMD=%s: status %#x", name ? name : "(unset)", (unsigned)how);
+}
+
+static void test_environment(void **state)
+{
+    (void)state;
+    static const char *const unknown[] = {"sse9", "AVX2", "scalar ", "avx", "0"};
+    static const char *const all[] = {"avx512", "avx2", "neon", "scalar"};
+    in_child(child_names_a_level, NULL, levels[0]->name);
+    in_child(child_names_a_level, "", levels[0]->name);
+    for (uint32_t i = 0; i < sizeof unknown / sizeof *unknown; i++)
+        in_child(child_names_none, unknown[i], NULL);
+    for (uint32_t i = 0; i < sizeof all / sizeof *all; i++) {
+        bool here = false;
+        for (uint32_t j = 0; j < n_levels; j++)
+            here |= strcmp(levels[j]->name, all[i]) == 0;
+        in_child(here ? child_names_a_level : child_names_none, all[i], all[i]);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    n_levels = distance_levels(levels);
+    for (uint32_t i = 0; i < n_levels; i++)
+        print_message("level %s\n", levels[i]->name);
+    if (argc > 1 && strcmp(argv[1], "--time") == 0)
+        return time_levels(levels, n_levels);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_against_reference),
-        cmocka_unit_test(test_small_and_mixed_values),
+        cmocka_unit_test(test_largest_dimension),
+        cmocka_unit_test(test_values_at_the_edges),
+        cmocka_unit_test(test_many),
         cmocka_unit_test(test_overflow_orders_last),
         cmocka_unit_test(test_reads_nothing_beyond),
         cmocka_unit_test(test_normalise),
         cmocka_unit_test(test_unfinite),
-        cmocka_unit_test(test_time),
+        cmocka_unit_test(test_environment),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

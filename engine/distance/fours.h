@@ -1,0 +1,57 @@
+/* fours.h -- the loop around a level's kernel for four stored vectors: what is summed, what fetched.
+ *
+ * Every level shares it, since it is about memory and not about instructions.  Four at a time is
+ * what registers allow everywhere but on AVX-512, and there eight were not faster.  Fetching two or
+ * four groups ahead instead of one gained nothing either: one group of 400-byte vectors is 28 lines,
+ * and no processor keeps more of them on the way.
+ */
+#ifndef NAVMAP_ENGINE_DISTANCE_FOURS_H
+#define NAVMAP_ENGINE_DISTANCE_FOURS_H
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+#include "engine/distance/distance.h"
+
+#define DISTANCE_INLINE static inline __attribute__((always_inline))
+#define DISTANCE_LINE 64u
+#define DISTANCE_LINES 8u /* asked for of one vector; the hardware streams the rest */
+
+/* distance_many_fn for exactly four. */
+typedef void distance_four_fn(const float *query, const float *const *stored, uint32_t dim,
+                              float *ret);
+
+/* Ask for the lines of a vector, the last one too when the vector begins in the middle of a line.
+ * gcc 12 takes all but the first prefetch out of the loop unless something that it may not reorder
+ * stands between them; tests/lint/check_prefetch.py looks at what became of it. */
+DISTANCE_INLINE void distance_fetch(const float *v, uint32_t dim)
+{
+    uintptr_t line = (uintptr_t)v / DISTANCE_LINE;
+    uintptr_t last = ((uintptr_t)(v + dim) - 1) / DISTANCE_LINE;
+    if (last - line >= DISTANCE_LINES)
+        last = line + DISTANCE_LINES - 1;
+    for (; line <= last; line++) {
+        __builtin_prefetch((const void *)(line * DISTANCE_LINE));
+        atomic_signal_fence(memory_order_seq_cst);
+    }
+}
+
+/* The one to three that remain are summed singly: nothing ties them together, so the processor
+ * overlaps them by itself. */
+DISTANCE_INLINE void distance_by_fours(distance_fn *one, distance_four_fn *four, const float *query,
+                                       const float *const *stored, uint32_t n, uint32_t dim,
+                                       float *ret)
+{
+    uint32_t fetched = 0;
+    for (; fetched < n && fetched < 4; fetched++)
+        distance_fetch(stored[fetched], dim);
+    for (; n >= 4; n -= 4, stored += 4, ret += 4) {
+        for (fetched = 4; fetched < n && fetched < 8; fetched++)
+            distance_fetch(stored[fetched], dim);
+        four(query, stored, dim, ret);
+    }
+    for (uint32_t i = 0; i < n; i++)
+        ret[i] = one(query, stored[i], dim);
+}
+
+#endif
