@@ -22,27 +22,7 @@ import time
 import numpy as np
 
 import navmap
-
-EFS = (10, 20, 40, 80, 120, 200, 400)
-
-
-def load(data: pathlib.Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    return tuple(np.load(data / f"{name}.npy") for name in ("base", "queries", "truth"))
-
-
-def spread(values: list[float]) -> dict[str, float]:
-    ordered = sorted(values)
-    return {
-        "min": ordered[0],
-        "median": statistics.median(ordered),
-        "p95": ordered[int(0.95 * (len(ordered) - 1))],
-        "max": ordered[-1],
-    }
-
-
-def recall(found: np.ndarray, truth: np.ndarray, k: int = 10) -> float:
-    hits = sum(len(set(f) & set(t)) for f, t in zip(found.tolist(), truth[:, :k].tolist()))
-    return hits / (len(found) * k)
+from common import EFS, load, recall, spread, warm
 
 
 def build(args: argparse.Namespace) -> dict:
@@ -101,8 +81,7 @@ def add_one(args: argparse.Namespace) -> dict:
     scratch = tempfile.mkdtemp(dir=parent, prefix="bare-lmdb-")
     ours, bare = [], []
     env = lmdb.open(scratch, map_size=1 << 30)
-    for entry in os.scandir(args.index):  # a warm page cache, as far as the system lets it be
-        pathlib.Path(entry.path).read_bytes()
+    warm(args.index)
     faults = resource.getrusage(resource.RUSAGE_SELF).ru_majflt
     with navmap.open(args.index, "r+") as index:
         logged = []

@@ -11,10 +11,10 @@ object: milliseconds, median and p95, apart.
 
 import argparse
 import json
-import os
-import statistics
 import subprocess
 import sys
+
+from common import spread, warm
 
 CHILD = """
 import resource, sys, time
@@ -33,29 +33,12 @@ index.close()
 """
 
 
-def warm(path: str) -> None:
-    for entry in os.scandir(path):
-        with open(entry.path, "rb") as file:
-            while file.read(1 << 24):
-                pass
-
-
 def once(path: str, mode: str, queries: str, row: int) -> tuple[float, int]:
     command = [sys.executable, "-c", CHILD, path, mode, queries, str(row)]
     taken, faults = subprocess.run(
         command, check=True, capture_output=True, text=True
     ).stdout.split()
     return float(taken), int(faults)
-
-
-def spread(values: list[float]) -> dict[str, float]:
-    ordered = sorted(values)
-    return {
-        "min": round(ordered[0], 3),
-        "median": round(statistics.median(ordered), 3),
-        "p95": round(ordered[int(0.95 * (len(ordered) - 1))], 3),
-        "max": round(ordered[-1], 3),
-    }
 
 
 def main() -> None:
@@ -83,7 +66,7 @@ def main() -> None:
                     major[path][name] += faults
     report = {
         path: {
-            name: spread(values) | {"major_faults": major[path][name]}
+            name: spread(values, digits=3) | {"major_faults": major[path][name]}
             for name, values in by_name.items()
         }
         for path, by_name in times.items()
