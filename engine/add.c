@@ -13,6 +13,7 @@
  */
 #include "engine/index.h"
 
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -36,6 +36,8 @@ void graph_of_edit(const struct stage *edit, const struct distance *distance,
 {
     graph_of_view(edit->view, distance, ret_graph);
     ret_graph->edit = edit;
+    if (!edit->ov)
+        return; /* written through: the map is all there is */
     if (ret_graph->nslots > edit->ov_slots)
         ret_graph->nslots = (uint32_t)edit->ov_slots;
     if (ret_graph->ncells > edit->ov_cells)

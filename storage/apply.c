@@ -82,7 +82,7 @@ static void store_own_rows(struct view *v, struct cells *cells, const struct cel
     STORE_KILL_POINT(P2_OWN);
 }
 
-static void store_root(struct view *v, const struct cell *c)
+static void store_root_image(struct view *v, const struct cell *c)
 {
     struct disk_root root;
     memcpy(&root, c->bytes, sizeof root);
@@ -135,7 +135,7 @@ void apply_cells(struct view *v, struct cells *cells, uint64_t lsn)
     STORE_KILL_POINT(P2);
 
     for (EACH(c, cells, CELL_ROOT))
-        store_root(v, c);
+        store_root_image(v, c);
     STORE_KILL_POINT(P3);
 
     for (EACH(c, cells, CELL_STATE))

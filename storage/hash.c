@@ -20,7 +20,7 @@ static void hash_slot(struct checksum *sum, const struct stage *e, uint32_t slot
     checksum_add(sum, edit_code(e, slot), l->code_stride);
     checksum_add(sum, edit_vec(e, slot), l->vec_stride);
     for (uint32_t level = 1; level <= TAG_LEVEL(tag->up); level++) {
-        const uint32_t *upper = edit_upper(e, slot, level);
+        const _Atomic uint32_t *upper = edit_upper(e, slot, level);
         if (upper)
             checksum_add(sum, upper, 4ull * l->M);
     }

@@ -50,7 +50,7 @@ static navmap_status put(struct writer *w, uint32_t number)
     truth_vector(number, version, l->dim, vector);
     truth_code(number, version, l->dim + l->code_header, code);
     store_item_payload(w->store, &item, l->code_scheme ? code : NULL, vector);
-    uint32_t *row = store_row_edit(w->store, item.slot, 0);
+    _Atomic uint32_t *row = store_row_edit(w->store, item.slot, 0);
     for (uint32_t i = 0, kept = 0; i < l->M0; i++) {
         uint32_t other = live_slot(w);
         bool fits = other != 0 && other != item.slot;
@@ -61,14 +61,14 @@ static navmap_status put(struct writer *w, uint32_t number)
     }
     uint32_t other = live_slot(w);
     if (other != 0 && other != item.slot) {
-        uint32_t *back = store_row_edit(w->store, other, 0);
+        _Atomic uint32_t *back = store_row_edit(w->store, other, 0);
         uint32_t place = 0; /* the first that is empty, or has it already; of a full row any */
         while (place < l->M0 && back[place] != 0 && back[place] != item.slot)
             place++;
         back[place < l->M0 ? place : rng_below(&w->rng, l->M0)] = item.slot;
     }
     store_item_end(w->store, &item);
-    if (store_entry(w->store) == 0)
+    if (store_root(w->store).entry == 0)
         store_entry_set(w->store, item.slot, item.level);
     return NAVMAP_OK;
 }
@@ -109,13 +109,14 @@ static navmap_status change_some(struct writer *w, uint32_t want_labels)
 static void clean_rows(struct writer *w, uint32_t slot)
 {
     const struct layout *l = store_layout(w->store);
-    const uint32_t *old = edit_row(store_edit(w->store), slot);
+    const _Atomic uint32_t *old = edit_row(store_edit(w->store), slot);
     bool dirty = false;
     for (uint32_t i = 0; i < l->M0; i++)
         dirty = dirty || (old[i] != 0 && store_sweep_member(w->store, old[i]));
     if (!dirty)
         return;
-    uint32_t *row = store_row_edit(w->store, slot, 0), kept = 0;
+    _Atomic uint32_t *row = store_row_edit(w->store, slot, 0);
+    uint32_t kept = 0;
     for (uint32_t i = 0; i < l->M0; i++) {
         if (row[i] != 0 && !store_sweep_member(w->store, row[i]))
             row[kept++] = row[i];
@@ -132,7 +133,7 @@ static navmap_status sweep(struct writer *w)
     if (status == NAVMAP_OK && store_sweep_running(w->store)) {
         const struct stage *e = store_edit(w->store);
         uint32_t n = extent_slots(e->root.extent);
-        uint32_t entry = (uint32_t)store_entry(w->store);
+        uint32_t entry = (uint32_t)store_root(w->store).entry;
         for (uint32_t i = 1; entry != 0 && store_sweep_member(w->store, entry) && i < n; i++) {
             if (STATE_STATUS(edit_state(e, i)) == SLOT_LIVE)
                 store_entry_set(w->store, entry = i, 0);

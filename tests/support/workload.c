@@ -149,7 +149,7 @@ static uint32_t draw_slot(struct workload *w, uint32_t level, uint32_t self)
     return 0;
 }
 
-static bool row_has(const uint32_t *row, uint32_t width, uint32_t id)
+static bool row_has(const _Atomic uint32_t *row, uint32_t width, uint32_t id)
 {
     for (uint32_t i = 0; i < width; i++) {
         if (row[i] == id)
@@ -159,7 +159,7 @@ static bool row_has(const uint32_t *row, uint32_t width, uint32_t id)
 }
 
 /* Append, or replace a random id of a full row. */
-static void row_put(struct workload *w, uint32_t *row, uint32_t width, uint32_t id)
+static void row_put(struct workload *w, _Atomic uint32_t *row, uint32_t width, uint32_t id)
 {
     if (row_has(row, width, id))
         return;
@@ -180,7 +180,7 @@ static void link_level(struct workload *w, const struct store_item *item, uint32
     uint32_t want = (uint32_t)rng_below(&w->rng, width + 1);
     for (uint32_t i = 0; i < want; i++) {
         uint32_t other = draw_slot(w, level, item->slot);
-        uint32_t *own = store_row_edit(w->store, item->slot, level);
+        _Atomic uint32_t *own = store_row_edit(w->store, item->slot, level);
         if (other == 0 || row_has(own, width, other))
             continue;
         row_put(w, own, width, other);
@@ -219,7 +219,7 @@ static navmap_status put(struct workload *w, uint32_t number, uint32_t version)
     for (uint32_t level = 0; level <= item.level; level++)
         link_level(w, &item, level);
     store_item_end(w->store, &item);
-    if (store_entry(w->store) == 0 || rng_one_in(&w->rng, 12))
+    if (store_root(w->store).entry == 0 || rng_one_in(&w->rng, 12))
         store_entry_set(w->store, item.slot, item.level);
     return NAVMAP_OK;
 }
@@ -304,7 +304,7 @@ static navmap_status mark_some(struct workload *w)
 
 static void move_entry(struct workload *w)
 {
-    uint32_t slot = (uint32_t)store_entry(w->store);
+    uint32_t slot = (uint32_t)store_root(w->store).entry;
     if (slot == 0 || !store_sweep_member(w->store, slot))
         return;
     for (uint32_t i = 1; i < slots_used(w); i++) {
@@ -318,7 +318,8 @@ static void move_entry(struct workload *w)
 }
 
 /* Take members of D out of one row; now and then put something else in. */
-static void clean_row(struct workload *w, uint32_t slot, uint32_t level, const uint32_t *old)
+static void clean_row(struct workload *w, uint32_t slot, uint32_t level,
+                      const _Atomic uint32_t *old)
 {
     const struct layout *l = store_layout(w->store);
     uint32_t width = level == 0 ? l->M0 : l->M, kept = 0;
@@ -327,7 +328,7 @@ static void clean_row(struct workload *w, uint32_t slot, uint32_t level, const u
         dirty = dirty || (old[i] != 0 && store_sweep_member(w->store, old[i]));
     if (!dirty)
         return;
-    uint32_t *row = store_row_edit(w->store, slot, level);
+    _Atomic uint32_t *row = store_row_edit(w->store, slot, level);
     for (uint32_t i = 0; i < width; i++) {
         if (row[i] != 0 && !store_sweep_member(w->store, row[i]))
             row[kept++] = row[i];

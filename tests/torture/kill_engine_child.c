@@ -167,7 +167,8 @@ static void *write_on(void *ctx)
 static void *search_on(void *ctx)
 {
     struct worker *w = ctx;
-    struct navmap_search_options options = {sizeof options, 20, 1, 0};
+    struct navmap_search_options options = {
+        .struct_size = sizeof options, .ef = 20, .allow_fewer = 1};
     for (;;) {
         float query[DIM_MAX], distances[5];
         uint64_t labels[5], found = 0;

@@ -116,7 +116,8 @@ static bool check_script(const struct shared *shared, uint32_t own, const struct
 static bool check_search(navmap_index *index, const struct oracle_label *got, struct rng *rng,
                          char *why, size_t n)
 {
-    struct navmap_search_options options = {sizeof options, 40, 1, 0};
+    struct navmap_search_options options = {
+        .struct_size = sizeof options, .ef = 40, .allow_fewer = 1};
     for (int i = 0; i < 20; i++) {
         uint32_t number = (uint32_t)rng_below(rng, LABELS);
         float query[DIM_MAX], distance = 0;

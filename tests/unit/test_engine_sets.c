@@ -99,7 +99,7 @@ static void test_rank(void **state)
 static void test_shelf(void **state)
 {
     (void)state;
-    const struct layout l = {.dim = 7, .M = 4, .M0 = 8};
+    const struct layout l = {.dim = 7, .M = 4, .M0 = 8, .vec_stride = 32};
     struct shelf shelf = {{NULL}};
     struct scratch *taken[SCRATCH_SHELF + 3], *again;
     for (uint32_t i = 0; i < SCRATCH_SHELF + 3; i++) {

@@ -69,8 +69,8 @@ static void test_staged_wins(void **state)
     assert_int_equal(edit_state(&stage, 5), STATE_WORD(7, SLOT_DEAD));
     assert_int_equal(edit_row(&stage, 5)[0], 9);
     assert_ptr_equal(stage_slot_get(&stage, 5), r);
-    struct stage_upper *u = stage_upper_get(&stage, 2);
-    assert_ptr_equal(stage_upper_get(&stage, 2), u);
+    struct stage_upper *u = stage_upper_get(&stage, 2, view_upper(view, 2));
+    assert_ptr_equal(stage_upper_get(&stage, 2, view_upper(view, 2)), u);
     assert_false(stage_empty(&stage));
     stage_clear(&stage);
     assert_true(stage_empty(&stage));
@@ -111,7 +111,7 @@ static void test_labels(void **state)
 static void test_room(void **state)
 {
     (void)state;
-    assert_true(stage_room(&stage, LAYOUT_LEVEL_MAX));
+    assert_true(stage_room(&stage, 1, layout_level_most(&view->layout)));
     uint32_t rows = 0;
     while (stage_room_rows(&stage, 1) && rows < 31) {
         struct stage_slot *r = stage_slot_get(&stage, ++rows);
@@ -120,7 +120,7 @@ static void test_room(void **state)
     assert_true(stage_bytes(&stage) >= rows * (16u + 8 + 16 + 4 * view->layout.M0));
     assert_true(stage_bytes(&stage) < STAGE_CELL_BYTES_MAX);
     stage.n_labels = STAGE_LABELS_MAX;
-    assert_false(stage_room(&stage, 0));
+    assert_false(stage_room(&stage, 1, 0));
     stage.n_labels = 0;
     stage_clear(&stage);
 }

@@ -23,12 +23,12 @@ static void test_numbers_are_frozen(void **state)
         "NAVMAP_ECORRUPT",  "NAVMAP_EVERSION",     "NAVMAP_EREADONLY", "NAVMAP_ENEEDSRECOVERY",
         "NAVMAP_EPOISONED", "NAVMAP_EFORKED",      "NAVMAP_ESTALE",    "NAVMAP_EFSTYPE",
         "NAVMAP_EEXIST",    "NAVMAP_ENOINDEX",     "NAVMAP_EDELETED",  "NAVMAP_ENOTDELETED",
-        "NAVMAP_EFEWER",    "NAVMAP_EINTERRUPTED", "NAVMAP_ECLOSED",
+        "NAVMAP_EFEWER",    "NAVMAP_EINTERRUPTED", "NAVMAP_ECLOSED",   "NAVMAP_EREPLACE",
     };
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
         assert_string_equal(navmap_strerror(-(int)i), names[i]);
     assert_string_equal(navmap_strerror(1), "unknown navmap status");
-    assert_string_equal(navmap_strerror(-23), "unknown navmap status");
+    assert_string_equal(navmap_strerror(-24), "unknown navmap status");
 }
 
 static void test_errno_codes(void **state)

@@ -75,7 +75,7 @@ static navmap_status stage_item(struct store *s, uint64_t label, uint32_t versio
     TRY(store_item_begin(s, label, level, &item));
     vector_of(label, version, v);
     store_item_payload(s, &item, NULL, v);
-    uint32_t entry = (uint32_t)store_entry(s);
+    uint32_t entry = (uint32_t)store_root(s).entry;
     if (entry != 0)
         store_row_edit(s, item.slot, 0)[0] = entry;
     else
