@@ -54,12 +54,16 @@ const _Atomic uint32_t *graph_edit_row(const struct graph *g, uint32_t slot, uin
     return edit_upper(g->edit, slot, level);
 }
 
-bool graph_linkable(const struct graph *g, uint32_t slot, uint32_t level)
+INLINE bool linkable(const struct graph *g, enum slot_status status, uint32_t slot, uint32_t level)
 {
-    enum slot_status status = STATE_STATUS(edit_state(g->edit, slot));
     if ((status != SLOT_LIVE && status != SLOT_DELETED) || slot == g->dying || slot == g->self)
         return false;
     return level == 0 || graph_edit_row(g, slot, level) != NULL;
+}
+
+bool graph_linkable(const struct graph *g, uint32_t slot, uint32_t level)
+{
+    return linkable(g, STATE_STATUS(edit_state(g->edit, slot)), slot, level);
 }
 
 /* A row that may be changing: relaxed words, then the fence of q3 by the caller. */
@@ -151,9 +155,10 @@ INLINE void offer(const struct graph *g, bool edit, struct pool *pool, float d, 
 {
     uint32_t word = 0;
     if (edit) {
-        if (STATE_STATUS(edit_state(g->edit, id)) == SLOT_FREE)
+        enum slot_status status = STATE_STATUS(edit_state(g->edit, id));
+        if (status == SLOT_FREE)
             return; /* G4 */
-        if (graph_linkable(g, id, level))
+        if (linkable(g, status, id, level))
             word = STATE_WORD(0, SLOT_LIVE);
     } else {
         word = atomic_load_explicit(view_state(g->view, id), memory_order_acquire); /* q4 */
