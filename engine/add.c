@@ -21,9 +21,9 @@
 
 #include "storage/fail.h"
 
-#define SLICE_ITEMS 16u      /* between two looks at the sweep and the log */
-#define TELL_SECONDS 0.020   /* between two calls of the progress function */
-#define ROWS_PER_THREAD 4u   /* hnswlib's rule: no more than this, and the caller does it alone */
+#define SLICE_ITEMS 16u    /* between two looks at the sweep and the log */
+#define TELL_SECONDS 0.020 /* between two calls of the progress function */
+#define ROWS_PER_THREAD 4u /* hnswlib's rule: no more than this, and the caller does it alone */
 
 struct batch {
     uint64_t n;
@@ -61,10 +61,10 @@ static int compare_labels(const void *a, const void *b)
 
 /* What a batch brings, by its labels. */
 struct survey {
-    uint64_t n_new;    /* different ones that the index does not have */
-    bool repeats;      /* some label is there twice */
-    bool any_deleted;  /* some are marked deleted: */
-    uint64_t deleted;  /* this one */
+    uint64_t n_new;   /* different ones that the index does not have */
+    bool repeats;     /* some label is there twice */
+    bool any_deleted; /* some are marked deleted: */
+    uint64_t deleted; /* this one */
 };
 
 static navmap_status look_up(navmap_index *ix, const uint64_t *sorted, uint64_t n,

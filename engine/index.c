@@ -150,15 +150,15 @@ static navmap_status take_options(const struct navmap_options *options, struct n
         o->ef_construction = o->M;
     o->random_seed = o->random_seed ? o->random_seed : DEFAULT_SEED;
     TRY(check_options(o));
-    *ret_params = (struct layout_params){
-        .dim = o->dim,
-        .space = (uint16_t)o->space,
-        .M = o->M,
-        .ef_construction = o->ef_construction,
-        .flags = o->allow_replace_deleted ? HEADER_ALLOW_REPLACE_DELETED : 0,
-        .seed = o->random_seed,
-        .slot_shift = o->slot_shift,
-        .expected_slots = o->max_elements};
+    *ret_params =
+        (struct layout_params){.dim = o->dim,
+                               .space = (uint16_t)o->space,
+                               .M = o->M,
+                               .ef_construction = o->ef_construction,
+                               .flags = o->allow_replace_deleted ? HEADER_ALLOW_REPLACE_DELETED : 0,
+                               .seed = o->random_seed,
+                               .slot_shift = o->slot_shift,
+                               .expected_slots = o->max_elements};
     return NAVMAP_OK;
 }
 

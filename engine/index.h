@@ -24,8 +24,8 @@ struct navmap_index {
     struct crew *crew;
     _Atomic uint64_t reserved_labels; /* new labels that calls under way were promised room for */
     /* write lock held exclusively: */
-    uint32_t implicit_calls;  /* navmap_add() calls without labels that are under way */
-    uint64_t implicit_next;   /* the number after the last one handed to them */
+    uint32_t implicit_calls; /* navmap_add() calls without labels that are under way */
+    uint64_t implicit_next;  /* the number after the last one handed to them */
 };
 
 /* NULL and fork, for every call.  `what` names the call. */

@@ -164,8 +164,7 @@ static bool link_locked(navmap_index *ix, struct scratch *s, const struct graph 
         if (id == 0 || id == g->self) /* the latter: `to` is being added too, and took it over */
             return true;
     }
-    uint32_t n =
-        select_shrink(g, s, to.id, row, width, level, (struct near){to.dist, g->self});
+    uint32_t n = select_shrink(g, s, to.id, row, width, level, (struct near){to.dist, g->self});
     bool taken = false;
     for (uint32_t i = 0; i < n; i++)
         taken |= s->row[i].id == g->self;

@@ -31,8 +31,9 @@ struct scratch {
     struct visited visited;
     struct pool pool;
     struct rank rank;
-    float *vector;   /* vec_stride bytes: the query or the new vector, normalised for cosine; padded */
-    uint32_t *fresh; /* M0: unvisited ids of the row being expanded, ... */
+    float
+        *vector; /* vec_stride bytes: the query or the new vector, normalised for cosine; padded */
+    uint32_t *fresh;       /* M0: unvisited ids of the row being expanded, ... */
     const float **vectors; /* ... where their vectors are, */
     float *dists;          /* ... and how far away; M0 + 1 of each */
     /* Adding and repairing only: */

@@ -53,8 +53,7 @@ navmap_status store_find(struct store *s, uint64_t label, struct store_found *re
     struct label_entry entry;
     TRY(store_label_committed(s, label, &entry));
     (void)pthread_mutex_lock(&s->item_lock);
-    navmap_status status =
-        store_label_check(s, label, store_label_now(s, label, entry), ret_found);
+    navmap_status status = store_label_check(s, label, store_label_now(s, label, entry), ret_found);
     (void)pthread_mutex_unlock(&s->item_lock);
     return status;
 }

@@ -32,10 +32,10 @@
 
 struct sweep {
     _Atomic bool running; /* changed under write_lock held exclusively; asked by anybody */
-    uint32_t cursor;  /* next slot whose rows are to be looked at */
-    uint64_t *member; /* bitmap of D */
-    uint32_t slots;   /* bits in it */
-    uint32_t *freed;  /* staged as FREE, to join the free list when committed */
+    uint32_t cursor;      /* next slot whose rows are to be looked at */
+    uint64_t *member;     /* bitmap of D */
+    uint32_t slots;       /* bits in it */
+    uint32_t *freed;      /* staged as FREE, to join the free list when committed */
     uint32_t n_freed, cap_freed;
 };
 

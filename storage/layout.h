@@ -33,7 +33,7 @@ static_assert(sizeof(void *) == 8, "navmap needs a 64-bit host");
 #define LAYOUT_M_MAX 512u
 #define LAYOUT_SHIFT_MIN 4u
 #define LAYOUT_SHIFT_MAX 16u
-#define LAYOUT_LEVEL_MAX 31u /* tag.up keeps the level in 5 bits */
+#define LAYOUT_LEVEL_MAX 31u  /* tag.up keeps the level in 5 bits */
 #define LAYOUT_LEVEL_BITS 53u /* no slot has a level L with M^L > 2^53: see layout_level_most() */
 
 extern const uint8_t layout_magic[8]; /* 89 4E 56 4D 0D 0A 1A 0A */

@@ -126,9 +126,9 @@ static navmap_status find(struct store *s, const struct view *v, uint64_t label,
         (void)pthread_mutex_lock(&s->item_lock);
         struct label_entry entry = store_label_now(s, label, (struct label_entry){0, 0});
         (void)pthread_mutex_unlock(&s->item_lock);
-        if (entry.slot == 0 || (entry.slot < view_slots(v) &&
-                                slot_owns(v, entry.slot, label, ret_seen) &&
-                                STATE_GEN(ret_seen->state) == entry.gen))
+        if (entry.slot == 0 ||
+            (entry.slot < view_slots(v) && slot_owns(v, entry.slot, label, ret_seen) &&
+             STATE_GEN(ret_seen->state) == entry.gen))
             return NAVMAP_OK;
     }
     for (int attempt = 0; w && attempt < LOOKUPS; attempt++) {

@@ -1,4 +1,6 @@
-/* test_threads.c -- one handle, many threads: adders, an updater, a marker, a flusher, searchers.
+/* test_threads.c -- one handle, many threads: adders, updaters, markers, replacers, searchers.
+ *
+ * The same on a directory and in memory, where items are written through beside the searches.
  *
  * The vector of a label is a function of the label and a version, of which there are few, so every
  * answer can be checked: its distance must be, bit for bit, that of some version (V2), no label is
@@ -16,7 +18,8 @@
 #define SETTLED 300u /* labels below are never touched */
 #define CHURNED 600u /* labels below are updated and marked */
 #define K 10u
-#define BATCH 150u /* more than a slice of the write lock */
+#define BATCH 150u   /* more than one thread of a call takes between two looks at the log */
+#define REPLACED 64u /* items that a replacer turns over at a time */
 
 static navmap_index *ix;
 static struct distance metric;
@@ -87,7 +90,9 @@ static void *update(void *ctx)
             labels[i] = SETTLED + rng_below(&r, CHURNED - SETTLED);
             vector_of(labels[i], rng_below(&r, VERSIONS), v + (size_t)i * DIM);
         }
-        expect(navmap_add(ix, 16, v, labels, NULL, NULL) == NAVMAP_OK);
+        /* By threads of the handle every other time; labels may be there twice. */
+        struct navmap_add_options o = {.struct_size = sizeof o, .num_threads = updates % 2 ? 3 : 1};
+        expect(navmap_add(ix, 16, v, labels, &o, NULL) == NAVMAP_OK);
         atomic_fetch_add(&updates, 16);
     }
     return NULL;
@@ -123,33 +128,53 @@ static void *append(void *ctx)
     return NULL;
 }
 
-static void test_all_at_once(void **state)
+static void run(void *(*const *roles)(void *), uint32_t n)
 {
-    (void)state;
-    struct rng r = test_rng();
-    seed = rng_next(&r);
-    struct navmap_options o = {
-        .struct_size = sizeof o, .dim = DIM, .M = 8, .ef_construction = 60, .slot_shift = 5};
-    float *v = malloc(sizeof *v * DIM * CHURNED);
-    for (uint32_t label = 0; label < CHURNED; label++)
-        vector_of(label, 0, v + (size_t)label * DIM);
-    assert_ok(navmap_create(test_path, &o, &ix));
-    add_range(ix, v, 0, CHURNED);
-    free(v);
-    assert_int_equal(distance_choose(NAVMAP_L2, DIM, &metric), 0);
-    void *(*const roles[])(void *) = {search, search, search, update, update, mark, append, append};
-    enum { THREADS = sizeof roles / sizeof *roles };
-    pthread_t threads[THREADS];
-    uint32_t numbers[THREADS];
-    for (uint32_t i = 0; i < THREADS; i++) {
+    pthread_t threads[32];
+    uint32_t numbers[32];
+    atomic_store(&stop, false);
+    for (uint32_t i = 0; i < n; i++) {
         numbers[i] = i;
         assert_int_equal(pthread_create(&threads[i], NULL, roles[i], &numbers[i]), 0);
     }
     const char *tier = getenv("NAVMAP_TIER");
     sleep(getenv("NAVMAP_SHORT") ? 3 : tier && strcmp(tier, "test") != 0 ? 60 : 4);
     atomic_store(&stop, true);
-    for (uint32_t i = 0; i < THREADS; i++)
+    for (uint32_t i = 0; i < n; i++)
         assert_int_equal(pthread_join(threads[i], NULL), 0);
+}
+
+/* An index of CHURNED items. */
+static void make_index(bool in_memory, bool replace)
+{
+    struct rng r = test_rng();
+    seed = rng_next(&r);
+    struct navmap_options o = {.struct_size = sizeof o,
+                               .dim = DIM,
+                               .M = 8,
+                               .ef_construction = 60,
+                               .slot_shift = 5,
+                               .allow_replace_deleted = replace};
+    float *v = malloc(sizeof *v * DIM * CHURNED);
+    for (uint32_t label = 0; label < CHURNED; label++)
+        vector_of(label, 0, v + (size_t)label * DIM);
+    assert_ok(in_memory ? navmap_new(&o, &ix) : navmap_create(test_path, &o, &ix));
+    add_range(ix, v, 0, CHURNED);
+    free(v);
+    assert_int_equal(distance_choose(NAVMAP_L2, DIM, &metric), 0);
+    atomic_store(&searches, 0);
+    atomic_store(&missed, 0);
+    atomic_store(&updates, 0);
+    atomic_store(&appended, 0);
+    atomic_store(&wrong, 0);
+}
+
+static void all_at_once(bool in_memory)
+{
+    void *(*const roles[])(void *) = {search, search, search, search, update, update, update,
+                                      mark,   mark,   append, append, append, search, update};
+    make_index(in_memory, false);
+    run(roles, sizeof roles / sizeof *roles);
     struct navmap_stats s = stats_of(ix);
     print_message("%u searches, %u missed, %u updates, %llu slots for %llu items\n",
                   atomic_load(&searches), atomic_load(&missed), atomic_load(&updates),
@@ -157,15 +182,93 @@ static void test_all_at_once(void **state)
     assert_int_equal(atomic_load(&wrong), 0);
     assert_true(atomic_load(&missed) <= atomic_load(&searches) / 50);
     assert_true(atomic_load(&searches) > 0 && atomic_load(&updates) > 0);
-    assert_int_equal(s.n_deleted, 0);
-    assert_int_equal(s.n_live, CHURNED + atomic_load(&appended)); /* each number once */
+    assert_int_equal(s.n_live + s.n_deleted, CHURNED + atomic_load(&appended)); /* numbers once */
+    struct navmap_check_result check = {.struct_size = sizeof check};
+    assert_ok(navmap_check(ix, NULL, NULL, &check));
+    assert_int_equal(check.damaged, 0);
     assert_ok(navmap_close(ix));
+}
+
+static void test_directory(void **state)
+{
+    (void)state;
+    all_at_once(false);
+}
+
+static void test_memory(void **state)
+{
+    (void)state;
+    all_at_once(true);
+}
+
+/* Deletes some items of its own and puts new ones in the places of any that are deleted, beside
+ * others that do the same. */
+static void *replace(void *ctx)
+{
+    uint32_t number = *(const uint32_t *)ctx;
+    struct rng r = {seed + 33 + number};
+    uint64_t first = (uint64_t)(number + 1) << 32, labels[REPLACED];
+    float v[REPLACED * DIM];
+    for (bool begun = false; !atomic_load(&stop); begun = true) {
+        struct navmap_add_options o = {
+            .struct_size = sizeof o, .num_threads = 2, .replace_deleted = begun};
+        for (uint32_t i = 0; begun && i < REPLACED; i++) {
+            expect(navmap_delete(ix, first + i) == NAVMAP_OK);
+        }
+        first += begun ? REPLACED : 0;
+        for (uint32_t i = 0; i < REPLACED; i++) {
+            labels[i] = first + i;
+            vector_of(labels[i], rng_below(&r, VERSIONS), v + (size_t)i * DIM);
+        }
+        expect(navmap_add(ix, REPLACED, v, labels, &o, NULL) == NAVMAP_OK);
+        for (uint32_t i = 0; i < REPLACED; i++) {
+            bool there = false;
+            expect(navmap_contains(ix, labels[i], &there) == NAVMAP_OK && there);
+        }
+        atomic_fetch_add(&updates, REPLACED);
+    }
+    return NULL;
+}
+
+static void replacing(bool in_memory)
+{
+    void *(*const roles[])(void *) = {search, replace, search, replace, replace, replace, search};
+    make_index(in_memory, true);
+    run(roles, sizeof roles / sizeof *roles);
+    struct navmap_stats s = stats_of(ix);
+    print_message("%u searches, %u missed, %u replaced, %llu slots for %llu items\n",
+                  atomic_load(&searches), atomic_load(&missed), atomic_load(&updates),
+                  (unsigned long long)s.nslots, (unsigned long long)s.n_live);
+    assert_int_equal(atomic_load(&wrong), 0);
+    assert_true(atomic_load(&searches) > 0 && atomic_load(&updates) > 4 * REPLACED);
+    /* Every label that went in took the place of one that was deleted, but for four first batches. */
+    assert_int_equal(s.n_live, CHURNED + 4 * REPLACED);
+    assert_int_equal(s.n_deleted, 0);
+    struct navmap_check_result check = {.struct_size = sizeof check};
+    assert_ok(navmap_check(ix, NULL, NULL, &check));
+    assert_int_equal(check.damaged, 0);
+    assert_ok(navmap_close(ix));
+}
+
+static void test_replacing_directory(void **state)
+{
+    (void)state;
+    replacing(false);
+}
+
+static void test_replacing_memory(void **state)
+{
+    (void)state;
+    replacing(true);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_all_at_once, make_dir, remove_dir),
+        cmocka_unit_test_setup_teardown(test_directory, make_dir, remove_dir),
+        cmocka_unit_test(test_memory),
+        cmocka_unit_test_setup_teardown(test_replacing_directory, make_dir, remove_dir),
+        cmocka_unit_test(test_replacing_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
