@@ -14,8 +14,8 @@
 #include "engine/distance/distance.h"
 
 #define DISTANCE_INLINE static inline __attribute__((always_inline))
-#define DISTANCE_LINE 64u
-#define DISTANCE_LINES 8u /* asked for of one vector; the hardware streams the rest */
+#define DISTANCE_LINE 64
+#define DISTANCE_LINES 8 /* asked for of one vector; the hardware streams the rest */
 
 /* distance_many_fn for exactly four. */
 typedef void distance_four_fn(const float *query, const float *const *stored, uint32_t dim,
@@ -26,14 +26,15 @@ typedef void distance_four_fn(const float *query, const float *const *stored, ui
  * stands between them; tests/lint/check_prefetch.py looks at what became of it. */
 DISTANCE_INLINE void distance_fetch(const float *v, uint32_t dim)
 {
-    uintptr_t line = (uintptr_t)v / DISTANCE_LINE;
-    uintptr_t last = ((uintptr_t)(v + dim) - 1) / DISTANCE_LINE;
-    if (last - line >= DISTANCE_LINES)
-        last = line + DISTANCE_LINES - 1;
-    for (; line <= last; line++) {
-        __builtin_prefetch((const void *)(line * DISTANCE_LINE));
+    const char *line = (const char *)v - (uintptr_t)v % DISTANCE_LINE;
+    const char *end = (const char *)(v + dim);
+    if (end - line > DISTANCE_LINES * DISTANCE_LINE)
+        end = line + DISTANCE_LINES * DISTANCE_LINE;
+    do {
+        __builtin_prefetch(line);
         atomic_signal_fence(memory_order_seq_cst);
-    }
+        line += DISTANCE_LINE;
+    } while (line < end);
 }
 
 /* The one to three that remain are summed singly: nothing ties them together, so the processor
