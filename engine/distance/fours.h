@@ -22,8 +22,8 @@ typedef void distance_four_fn(const float *query, const float *const *stored, ui
                               float *ret);
 
 /* Ask for the lines of a vector, the last one too when the vector begins in the middle of a line.
- * gcc 12 takes all but the first prefetch out of the loop unless something that it may not reorder
- * stands between them; tests/lint/check_prefetch.py looks at what became of it. */
+ * gcc 12 takes all but the first prefetch out of some loops unless something that it may not
+ * reorder stands between them; tests/lint/check_kernels.py looks at what became of this one. */
 DISTANCE_INLINE void distance_fetch(const float *v, uint32_t dim)
 {
     const char *line = (const char *)v - (uintptr_t)v % DISTANCE_LINE;
