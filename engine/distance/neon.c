@@ -1,9 +1,9 @@
 /* neon.c -- the kernels for AArch64: the sixteen accumulators are four registers.
  *
- * Instructions: Advanced SIMD, which every AArch64 processor has.  Alignment: of a float.  Error: as
- * scalar.c, dim/16 + 5 roundings, and the same bits: vmulq and vaddq instead of vfmaq or vmlaq, and
- * -ffp-contract=off.  scalar.c is compiled to nearly the same loop for one vector; what this level
- * adds is four vectors that share the loads of the query, and the folding of the four at once.
+ * Instructions: Advanced SIMD, which every AArch64 processor has.  Alignment: of a float.  Error:
+ * as scalar.c, at most dim/16 + 5 roundings, and the same bits: vmulq and vaddq instead of vfmaq or
+ * vmlaq, and -ffp-contract=off.  scalar.c is compiled to nearly the same loop for one vector; what
+ * this level adds is four vectors that share the loads of the query, and the folding of the four.
  */
 #include <arm_neon.h>
 #include <stdbool.h>
