@@ -41,6 +41,10 @@ asan: bootstrap ## every test in short form under the address and undefined-beha
 tsan: bootstrap ## every test in short form under the thread sanitizer
 	@tests/sanitized.sh thread build-tsan
 
+.PHONY: arm
+arm: bootstrap ## cross-compile for AArch64 and run kernel, format and unit tests under qemu
+	@tests/arm.sh build-arm || [ $$? -eq 77 ]
+
 .PHONY: lint
 lint: build ## layers, forbidden calls, file sizes, header self-containment, layout
 	@$(PYTHON_VENV) tests/run.py $(BUILD) --suite lint
@@ -59,7 +63,7 @@ wheel: bootstrap ## a wheel in dist/
 
 .PHONY: clean
 clean: ## remove what was built, keep .venv
-	rm -rf build build-asan build-tsan dist
+	rm -rf build build-asan build-tsan build-arm dist
 
 .PHONY: bootstrap
 bootstrap:

@@ -2,9 +2,9 @@
  *
  * Instructions: AVX2, which the file asks for function by function; the rest of the library is
  * built for the base level, and no call comes here before dispatch.c has asked the processor.  FMA
- * is not asked for, so nothing can be fused.  Alignment: of a float.  Error: as scalar.c, dim/16 + 5
- * roundings, and the same bits: the last dim mod 16 floats come by masked loads, whose zeros leave
- * an accumulator as it is.
+ * is not asked for, so nothing can be fused.  Alignment: of a float.  Error: as scalar.c, at most
+ * dim/16 + 5 roundings, and the same bits: the last dim mod 16 floats come by masked loads, whose
+ * zeros leave an accumulator as it is.
  */
 #include <immintrin.h>
 #include <stdbool.h>
