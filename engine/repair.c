@@ -200,11 +200,16 @@ static void move_entry(navmap_index *ix, struct scratch *s)
     store_entry_set(ix->store, heir, heir ? TAG_LEVEL(edit_tag(g.edit, heir)->up) : 0);
 }
 
+static bool too_many_dead(const struct disk_root *root)
+{
+    uint64_t share = root->n_live / DEAD_SHARE;
+    return root->n_dead > (share > DEAD_MIN ? share : DEAD_MIN);
+}
+
 bool repair_due(const navmap_index *ix)
 {
-    const struct disk_root root = store_root(ix->store);
-    uint64_t share = root.n_live / DEAD_SHARE;
-    return root.n_dead > (share > DEAD_MIN ? share : DEAD_MIN) || store_sweep_running(ix->store);
+    const struct disk_root root = store_root_between(ix->store);
+    return store_sweep_running(ix->store) || too_many_dead(&root);
 }
 
 static navmap_status sweep_portion(navmap_index *ix, struct scratch *s, uint64_t slots)
@@ -212,7 +217,7 @@ static navmap_status sweep_portion(navmap_index *ix, struct scratch *s, uint64_t
     const struct disk_root *root = &store_edit(ix->store)->root;
     if (!store_sweep_running(ix->store)) {
         uint64_t dead;
-        if (!repair_due(ix))
+        if (!too_many_dead(root))
             return NAVMAP_OK;
         TRY(store_sweep_begin(ix->store, &dead));
         if (dead == 0)

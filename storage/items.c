@@ -51,9 +51,12 @@ static bool has_room(const struct store *s)
  * exclusively. */
 static navmap_status make_room(struct store *s, uint32_t items, uint64_t batch_items)
 {
-    if (s->in_memory)
-        TRY(table_reserve(&s->table, items));
-    else if (!stage_room(&s->stage, items, layout_level_most(&s->layout)))
+    if (s->in_memory) {
+        (void)pthread_mutex_lock(&s->item_lock); /* look-ups hold nothing else */
+        navmap_status status = table_reserve(&s->table, items);
+        (void)pthread_mutex_unlock(&s->item_lock);
+        TRY(status);
+    } else if (!stage_room(&s->stage, items, layout_level_most(&s->layout)))
         TRY(store_commit_locked(s));
     if (s->stage.root.n_free > 0 && !s->free_scanned)
         TRY(store_free_scan(s));
@@ -458,6 +461,15 @@ struct disk_root store_root(struct store *s)
     (void)pthread_mutex_lock(&s->item_lock);
     struct disk_root root = s->stage.root;
     (void)pthread_mutex_unlock(&s->item_lock);
+    return root;
+}
+
+struct disk_root store_root_between(struct store *s)
+{
+    store_enter(s);
+    (void)pthread_rwlock_rdlock(&s->write_lock);
+    struct disk_root root = store_root(s);
+    (void)pthread_rwlock_unlock(&s->write_lock);
     return root;
 }
 

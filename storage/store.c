@@ -273,9 +273,11 @@ static void read_log_stats(struct store *s, const struct view *v, struct store_s
     struct wal_state state = {0};
     st->applied_lsn = view_load64(&view_live(v)->applied_lsn, memory_order_relaxed);
     if (s->mode == STORE_WRITE && s->epoch == fork_epoch()) {
+        (void)pthread_rwlock_rdlock(&s->write_lock);
         (void)pthread_mutex_lock(&s->item_lock);
         st->pending = s->stage.items;
         (void)pthread_mutex_unlock(&s->item_lock);
+        (void)pthread_rwlock_unlock(&s->write_lock);
         wal_lock(s->wal);
         state = s->state;
         wal_unlock(s->wal);

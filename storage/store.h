@@ -164,8 +164,10 @@ void store_item_end(struct store *s, struct store_item *item);
  * instead of it.  An exclusive one: before the first store_row_edit(). */
 void store_item_abandon(struct store *s, struct store_item *item);
 
-/* The next root: counters as staged, and the entry point, level<<32 | slot; 0 = empty graph. */
+/* The next root: counters as staged, and the entry point, level<<32 | slot; 0 = empty graph.  Inside
+ * an item or with the write lock held; the other for who is neither. */
 struct disk_root store_root(struct store *s);
+struct disk_root store_root_between(struct store *s);
 /* Under the entry lock, or with the write lock held exclusively. */
 void store_entry_set(struct store *s, uint32_t slot, uint32_t level);
 /* One thread at a time decides what the entry is.  Taken inside an item, before any node's lock. */
