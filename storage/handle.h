@@ -10,6 +10,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "storage/epoch.h"
 #include "storage/fail.h"
 #include "storage/lock.h"
 #include "storage/record.h"
