@@ -6,7 +6,9 @@
  * therefore come back into the library, and two calls never wait for each other.
  *
  * C1  Threads are made when first needed and joined by crew_free(); none exists before that.
- * C2  They block all signals, so that the program's handlers run where the program expects.
+ * C2  They block all signals, so that the program's handlers run where the program expects.  Not
+ *     those of a fault (SIGSEGV, SIGBUS ...): such a one is its own, and blocked it would kill the
+ *     process without asking the program's handler.
  * C3  In a forked child they do not exist: crew_run() sees that by fork_epoch() and forgets them.
  */
 #ifndef NAVMAP_ENGINE_CREW_H
@@ -28,8 +30,10 @@ struct crew *crew_new(void);
 void crew_free(struct crew *crew);
 
 /* task(ctx, 0) here, and task(ctx, w) on up to n - 1 others; returns when all have returned.  Fewer
- * take part when the crew is busy, a thread cannot be made, or n exceeds CREW_MAX.  What the caller
- * wrote before is seen by the workers, and what they wrote is seen after it. */
+ * take part when the crew is busy, a thread cannot be made, n exceeds CREW_MAX, or task(ctx, 0) has
+ * returned before they woke: it must not return while there is work that nobody has taken.  What
+ * the caller wrote before is seen by the workers, and what they wrote is seen after it.  Costs some
+ * microseconds beyond the tasks; the first call makes the threads. */
 void crew_run(struct crew *crew, uint32_t n, crew_task *task, void *ctx);
 
 /* Processors that this process may use: affinity mask and cgroup (v1 and v2) quota, rounded up, at

@@ -19,6 +19,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "storage/epoch.h"
 #include "storage/fail.h"
 #include "storage/labels.h"
 #include "storage/lock.h"

@@ -146,6 +146,25 @@ navmap_status io_pread(int fd, const char *path, void *ret_bytes, uint64_t len, 
     return NAVMAP_OK;
 }
 
+bool io_read_text(const char *path, char *ret_text, uint64_t room)
+{
+    int fd = -1;
+    if (open_between_hooks(path, O_RDONLY, 0, &fd) != 0)
+        return false;
+    uint64_t done = 0;
+    ssize_t n = 0;
+    int err = 0;
+    do {
+        struct io_event e = {
+            .kind = IO_PREAD, .fd = fd, .off = done, .len = room - 1 - done, .path = path};
+        ATTEMPT(err, &e, (n = pread(fd, ret_text + done, e.len, (off_t)done)));
+        done += err == 0 ? (uint64_t)n : 0;
+    } while (err == 0 && n > 0 && done < room - 1);
+    io_close(fd);
+    ret_text[done] = 0;
+    return err == 0;
+}
+
 /* The loop of io_pwrite(); returns an errno. */
 static int write_all(int fd, const char *path, const void *bytes, uint64_t len, uint64_t off)
 {

@@ -101,6 +101,9 @@ navmap_status io_open(const char *path, int flags, int mode, int *ret_fd) NAVMAP
 void io_close(int fd); /* -1 is allowed */
 navmap_status io_pread(int fd, const char *path, void *ret_bytes, uint64_t len, uint64_t off)
     NAVMAP_MUST_USE; /* NAVMAP_ECORRUPT when the file ends before off+len */
+/* A file of /proc or /sys, whose length nobody knows: its first room - 1 bytes at most, and a 0.
+ * False when it cannot be read, which for such files is no error: no sentence is left. */
+bool io_read_text(const char *path, char *ret_text, uint64_t room);
 navmap_status io_pwrite(int fd, const char *path, const void *bytes, uint64_t len,
                         uint64_t off) NAVMAP_MUST_USE;
 /* Make [0, new_size) exist with blocks behind it, zeros beyond the old end.  fallocate(2); on

@@ -18,11 +18,11 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "storage/epoch.h"
 #include "storage/fail.h"
 #include "storage/io.h"
 
@@ -43,9 +43,6 @@ static struct {
 static pthread_mutex_t table_mutex = PTHREAD_MUTEX_INITIALIZER;
 static pthread_once_t fork_once = PTHREAD_ONCE_INIT;
 static _Atomic unsigned forks_begun, forks_ended;
-
-static _Atomic uint64_t epoch_fallback; /* where no page can be had: the child handler clears it */
-static _Atomic(_Atomic uint64_t *) epoch_word;
 
 /* Fork ------------------------------------------------------------------------------------------*/
 
@@ -70,54 +67,13 @@ static void fork_child(void)
         atomic_store(&table[i].fd_plus_one, 0);
         table[i].writer = false;
     }
-    atomic_store(atomic_load(&epoch_word), 0);
     atomic_store(&forks_ended, atomic_load(&forks_begun)); /* other threads' forks stayed behind */
     (void)pthread_mutex_init(&table_mutex, NULL); /* its owner, if any, is not in this process */
 }
 
 static void fork_setup(void)
 {
-    _Atomic uint64_t *word = &epoch_fallback;
-    size_t bytes = (size_t)sysconf(_SC_PAGESIZE);
-    void *page = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (page != MAP_FAILED) {
-        /* Catches children that come about without handlers.  Refused by kernels before 4.14;
-         * the child handler does the same. */
-        (void)madvise(page, bytes, MADV_WIPEONFORK);
-        word = page;
-    }
-    atomic_store(&epoch_word, word);
     (void)pthread_atfork(fork_prepare, fork_parent, fork_child);
-}
-
-static uint64_t scramble(uint64_t x)
-{
-    /* A bijection of 64 bits: nearby times and pids give unrelated numbers. */
-    x += UINT64_C(0x9E3779B97F4A7C15);
-    x = (x ^ (x >> 30)) * UINT64_C(0xBF58476D1CE4E5B9);
-    x = (x ^ (x >> 27)) * UINT64_C(0x94D049BB133111EB);
-    return x ^ (x >> 31);
-}
-
-uint64_t fork_epoch(void)
-{
-    _Atomic uint64_t *word = atomic_load_explicit(&epoch_word, memory_order_acquire);
-    if (word == NULL) {
-        (void)pthread_once(&fork_once, fork_setup);
-        word = atomic_load(&epoch_word);
-    }
-    uint64_t epoch = atomic_load_explicit(word, memory_order_relaxed);
-    if (__builtin_expect(epoch != 0, 1))
-        return epoch;
-
-    /* First call in this process.  Threads may race; all take the winner's number. */
-    struct timespec now = {0, 0};
-    (void)clock_gettime(CLOCK_MONOTONIC, &now);
-    uint64_t ns = (uint64_t)now.tv_sec * UINT64_C(1000000000) + (uint64_t)now.tv_nsec;
-    uint64_t fresh = scramble(ns + scramble((uint64_t)getpid()));
-    if (fresh == 0)
-        fresh = 1;
-    return atomic_compare_exchange_strong(word, &epoch, fresh) ? fresh : epoch;
 }
 
 /* Table -----------------------------------------------------------------------------------------*/
@@ -188,6 +144,7 @@ navmap_status lock_open(const char *dir, bool create, struct lock *ret_lock)
     if (n < 0 || (size_t)n >= sizeof(path))
         return fail(NAVMAP_EINVAL, "path too long: expected below %d bytes", PATH_BYTES - 6);
 
+    (void)pthread_once(&fork_once, fork_setup);
     struct lock lock = {.fd = -1, .epoch = fork_epoch()};
     for (int tries = 0;; tries++) {
         unsigned ended = atomic_load(&forks_ended);

@@ -50,10 +50,4 @@ bool lock_writer_here(uint64_t dev, uint64_t ino);
 /* Has the LOCK file been unlinked under us?  False in a forked child, which cannot know. */
 bool lock_removed(const struct lock *lock);
 
-/* A number for this process: never 0, the same at every call, another one in each forked child.
- * A handle keeps it at open; if it differs later, the handle was inherited through fork().  Reads
- * one word of a page that the kernel wipes on fork (MADV_WIPEONFORK); a system call only the first
- * time in a process. */
-uint64_t fork_epoch(void);
-
 #endif

@@ -18,9 +18,9 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "storage/epoch.h"
 #include "storage/fail.h"
 #include "storage/io.h"
-#include "storage/lock.h"
 
 #define RESERVE_FACTOR 8u
 #define RESERVE_LEAST (UINT64_C(1) << 30)

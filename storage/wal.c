@@ -16,8 +16,8 @@
 #include <unistd.h>
 
 #include "storage/checksum.h"
+#include "storage/epoch.h"
 #include "storage/io.h"
-#include "storage/lock.h"
 #include "storage/wal_env.h"
 #include "storage/wal_guard.h"
 #include "storage/wal_records.h"

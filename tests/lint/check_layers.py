@@ -20,10 +20,15 @@ PUBLIC = ("engine/navmap.h", "storage/status.h")
 BOUNDARY = "storage/store.h"  # a contract that several rooms of storage fulfil together
 
 # Storage headers that the engine may see; everything else of storage is storage's own.
-SEEN_BY_ENGINE = {f"storage/{name}.h" for name in ("store", "view", "stage", "layout", "status", "fail")}
+SEEN_BY_ENGINE = {
+    f"storage/{name}.h"
+    for name in ("store", "view", "stage", "layout", "status", "fail", "epoch", "cpus")
+}
 
-STORAGE_BASE = {"layout", "view", "map", "lock", "io", "checksum", "status", "fail"}
-ENGINE_BASE = {"graph", "rank", "select", "pool", "visited", "scratch"}
+STORAGE_BASE = {
+    "layout", "view", "map", "lock", "io", "checksum", "status", "fail", "epoch", "cpus"
+}
+ENGINE_BASE = {"graph", "rank", "select", "pool", "visited", "scratch", "crew"}
 
 # Which files may say a word, as patterns of names; nobody else may.
 ONE_DOOR = (

@@ -18,6 +18,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "storage/epoch.h"
 #include "storage/lock.h"
 
 static char dir[256];

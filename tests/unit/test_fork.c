@@ -138,7 +138,6 @@ static void holder_forks_while_opening(int report, int hold)
 {
     fork_report = report;
     fork_hold = hold;
-    (void)fork_epoch(); /* handlers are set up */
     atomic_store(&forks_left, 1);
     io_hooks = &fork_hooks;
     struct lock lock = must_open();

@@ -63,6 +63,32 @@ static void test_read_and_write(void **state)
     io_close(fd);
 }
 
+static void test_read_text(void **state)
+{
+    (void)state;
+    char text[16];
+    io_close(make_file(in_dir("text"), "0123456789"));
+    assert_true(io_read_text(in_dir("text"), text, sizeof text));
+    assert_string_equal(text, "0123456789");
+    assert_true(io_read_text(in_dir("text"), text, 5));
+    assert_string_equal(text, "0123");
+    assert_true(io_read_text("/proc/self/comm", text, sizeof text)); /* its size is said to be 0 */
+    assert_true(strlen(text) > 1);
+
+    (void)io_pread(-1, "before", text, 1, 0);
+    char sentence[512];
+    snprintf(sentence, sizeof(sentence), "%s", navmap_error_detail());
+    assert_false(io_read_text(in_dir("none"), text, sizeof text));
+    assert_false(io_read_text(dir, text, sizeof text)); /* opens, and cannot be read */
+    assert_string_equal(navmap_error_detail(), sentence);
+    inject(IO_PREAD, EINTR, 0, 3);
+    assert_true(io_read_text(in_dir("text"), text, sizeof text));
+    assert_string_equal(text, "0123456789");
+    inject(IO_PREAD, EIO, 1, 1);
+    assert_false(io_read_text(in_dir("text"), text, sizeof text));
+    io_hooks = NULL;
+}
+
 static void test_file_identity(void **state)
 {
     (void)state;
@@ -276,6 +302,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_open, NULL, unhook),
         cmocka_unit_test_setup_teardown(test_read_and_write, NULL, unhook),
+        cmocka_unit_test_setup_teardown(test_read_text, NULL, unhook),
         cmocka_unit_test_setup_teardown(test_file_identity, NULL, unhook),
         cmocka_unit_test_setup_teardown(test_injected_failures, NULL, unhook),
         cmocka_unit_test_setup_teardown(test_kill_points_and_stores, NULL, unhook),
