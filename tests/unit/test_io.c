@@ -75,7 +75,7 @@ static void test_read_text(void **state)
     assert_true(io_read_text("/proc/self/comm", text, sizeof text)); /* its size is said to be 0 */
     assert_true(strlen(text) > 1);
 
-    (void)io_pread(-1, "before", text, 1, 0);
+    assert_int_equal(io_pread(-1, "before", text, 1, 0), NAVMAP_EIO);
     char sentence[512];
     snprintf(sentence, sizeof(sentence), "%s", navmap_error_detail());
     assert_false(io_read_text(in_dir("none"), text, sizeof text));
