@@ -148,6 +148,32 @@ static navmap_status find(struct store *s, const struct view *v, uint64_t label,
     return NAVMAP_OK;
 }
 
+navmap_status store_slots(struct store *s, const struct view *v, uint32_t n, const uint64_t *labels,
+                          uint32_t *ret_slots, bool *ret_sure)
+{
+    struct wal *w = lookup_wal(s);
+    struct wal_txn t;
+    struct wal_state state;
+    *ret_sure = false;
+    if (!w || wal_txn_read(w, &t) != NAVMAP_OK)
+        return NAVMAP_OK;
+    navmap_status status = wal_get_state(&t, &state);
+    bool sure = status == NAVMAP_OK && state.generation == v->layout.generation;
+    for (uint32_t i = 0; i < n && sure; i++) {
+        struct label_entry entry = {0, 0};
+        struct seen at = {0, 0};
+        status = labels_get(&t, state.generation, s->uuid_low, labels[i], &entry);
+        sure = status == NAVMAP_OK &&
+               (entry.slot == 0 ||
+                (entry.slot < view_slots(v) && slot_owns(v, entry.slot, labels[i], &at) &&
+                 STATE_GEN(at.state) == entry.gen));
+        ret_slots[i] = STATE_STATUS(at.state) == SLOT_LIVE ? at.slot : 0;
+    }
+    wal_txn_abort(&t);
+    *ret_sure = sure;
+    return status;
+}
+
 /* Copy what a slot holds; *ret_same = false when it was reused meanwhile. */
 static navmap_status copy_vector(const struct view *v, const struct seen *at, uint64_t label,
                                  float *ret_vector, bool *ret_same)
