@@ -23,7 +23,7 @@ BOUNDARY = "storage/store.h"  # a contract that several rooms of storage fulfil 
 SEEN_BY_ENGINE = {f"storage/{name}.h" for name in ("store", "view", "stage", "layout", "status", "fail")}
 
 STORAGE_BASE = {"layout", "view", "map", "lock", "io", "checksum", "status", "fail"}
-ENGINE_BASE = {"graph", "rank", "select", "pool", "visited", "scratch"}
+ENGINE_BASE = {"graph", "rank", "select", "pool", "visited", "scratch", "filter"}
 
 # Which files may say a word, as patterns of names; nobody else may.
 ONE_DOOR = (
