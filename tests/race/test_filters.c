@@ -102,19 +102,22 @@ static void *search_odd(void *ctx)
     return NULL;
 }
 
-static void test_beside_a_writer(void **state)
+static void run(bool in_memory)
 {
-    (void)state;
     struct rng r = test_rng();
     struct navmap_options o = {
         .struct_size = sizeof o, .dim = DIM, .M = 8, .ef_construction = 60, .slot_shift = 5};
     float v[MOVING * DIM];
+    memset(&race, 0, sizeof race);
     for (uint32_t i = 0; i < MOVING; i++) {
         moving_vector(i, 0, v + (size_t)i * DIM);
         if (i % 2 == 1)
             race.odd[i / 2] = i;
     }
-    assert_ok(navmap_create(test_path, &o, &race.ix));
+    if (in_memory)
+        assert_ok(navmap_new(&o, &race.ix));
+    else
+        assert_ok(navmap_create(test_path, &o, &race.ix));
     add_range(race.ix, v, 0, MOVING);
     void *(*const roles[])(void *) = {search_odd, search_odd, move_labels};
     enum { THREADS = sizeof roles / sizeof *roles };
@@ -143,10 +146,22 @@ static void test_beside_a_writer(void **state)
     assert_ok(navmap_close(race.ix));
 }
 
+static void test_shared(void **state)
+{
+    (void)state;
+    run(false);
+}
+static void test_private(void **state)
+{
+    (void)state;
+    run(true);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_beside_a_writer, make_dir, remove_dir),
+        cmocka_unit_test_setup_teardown(test_shared, make_dir, remove_dir),
+        cmocka_unit_test(test_private),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
