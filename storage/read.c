@@ -148,6 +148,54 @@ static navmap_status find(struct store *s, const struct view *v, uint64_t label,
     return NAVMAP_OK;
 }
 
+/* Is the entry what the map says?  The slot, when it is live. */
+static bool entry_holds(const struct view *v, uint64_t label, struct label_entry entry,
+                        uint32_t *ret_slot)
+{
+    struct seen at = {0, 0};
+    *ret_slot = 0;
+    if (entry.slot == 0)
+        return true;
+    if (entry.slot >= view_slots(v) || !slot_owns(v, entry.slot, label, &at) ||
+        STATE_GEN(at.state) != entry.gen)
+        return false;
+    *ret_slot = STATE_STATUS(at.state) == SLOT_LIVE ? at.slot : 0;
+    return true;
+}
+
+static bool private_slots(struct store *s, const struct view *v, uint32_t n, const uint64_t *labels,
+                          uint32_t *ret_slots)
+{
+    bool sure = true;
+    (void)pthread_mutex_lock(&s->item_lock);
+    for (uint32_t i = 0; i < n && sure; i++)
+        sure = entry_holds(v, labels[i], store_label_now(s, labels[i], (struct label_entry){0, 0}),
+                           &ret_slots[i]);
+    (void)pthread_mutex_unlock(&s->item_lock);
+    return sure;
+}
+
+navmap_status store_slots(struct store *s, const struct view *v, uint32_t n, const uint64_t *labels,
+                          uint32_t *ret_slots, bool *ret_sure)
+{
+    struct wal *w = s->in_memory ? NULL : lookup_wal(s);
+    struct wal_txn t;
+    struct wal_state state;
+    *ret_sure = s->in_memory && private_slots(s, v, n, labels, ret_slots);
+    if (!w || wal_txn_read(w, &t) != NAVMAP_OK)
+        return NAVMAP_OK;
+    navmap_status status = wal_get_state(&t, &state);
+    bool sure = status == NAVMAP_OK && state.generation == v->layout.generation;
+    for (uint32_t i = 0; i < n && sure; i++) {
+        struct label_entry entry = {0, 0};
+        status = labels_get(&t, state.generation, s->uuid_low, labels[i], &entry);
+        sure = status == NAVMAP_OK && entry_holds(v, labels[i], entry, &ret_slots[i]);
+    }
+    wal_txn_abort(&t);
+    *ret_sure = sure;
+    return status;
+}
+
 /* Copy what a slot holds; *ret_same = false when it was reused meanwhile. */
 static navmap_status copy_vector(const struct view *v, const struct seen *at, uint64_t label,
                                  float *ret_vector, bool *ret_same)

@@ -81,6 +81,11 @@ navmap_status store_get(struct store *s, uint64_t label, float *ret_vector) NAVM
 /* Is the label committed?  *ret_status is SLOT_LIVE or SLOT_DELETED, SLOT_FREE when absent. */
 navmap_status store_contains(struct store *s, uint64_t label,
                              enum slot_status *ret_status) NAVMAP_MUST_USE;
+/* The slots that n labels live in, 0 for those that are not live, by one read transaction: so n is
+ * to be some hundreds at most.  *ret_sure = false: the label table cannot be asked, or is ahead of
+ * the map; the slots themselves have to be looked through, and ret_slots means nothing. */
+navmap_status store_slots(struct store *s, const struct view *v, uint32_t n, const uint64_t *labels,
+                          uint32_t *ret_slots, bool *ret_sure) NAVMAP_MUST_USE;
 /* Committed labels in slot order, at most `cap` of them; *ret_n is how many there are. */
 navmap_status store_labels(struct store *s, bool include_deleted, uint64_t cap,
                            uint64_t *ret_labels, uint64_t *ret_n) NAVMAP_MUST_USE;
