@@ -121,8 +121,8 @@ static inline struct stage_upper *stage_upper_at(const struct stage *e, uint32_t
     return (struct stage_upper *)(void *)(e->uppers + (uint64_t)number * e->upper_stride);
 }
 
-/* The writer's view of the graph: staged if changed, else committed.  By adders, or with the write
- * lock held. -------------------------------------------------------------------------------------*/
+/* The writer's view of the graph: staged if changed, else committed.  For adders inside an item,
+ * and with the write lock held. ----------------------------------------------------------------*/
 
 /* The record of a slot, with all that was staged before it was announced; NULL when it has none. */
 static inline const struct stage_slot *edit_record(const struct stage *e, uint32_t slot)

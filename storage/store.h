@@ -37,8 +37,8 @@ struct store_options {
 navmap_status store_create(const char *path, const struct layout_params *params,
                            uint64_t max_elements, const struct store_options *options,
                            struct store **ret_store) NAVMAP_MUST_USE;
-/* A private index: in memory, no file, no log, no lock file.  `bounded`: max_elements counts even when
- * it is 0.  The writer of itself; store_settle() and store_flush() have nothing to do. */
+/* A private index: in memory, no file, no log, no lock file.  `bounded`: max_elements counts even
+ * when it is 0.  The writer of itself; store_settle() and store_flush() have nothing to do. */
 navmap_status store_new_private(const struct layout_params *params, uint64_t max_elements,
                                 bool bounded, struct store **ret_store) NAVMAP_MUST_USE;
 bool store_in_memory(const struct store *s);
@@ -153,8 +153,8 @@ navmap_status store_item_begin(struct store *s, uint64_t label, uint32_t want_le
 void store_item_payload(struct store *s, struct store_item *item, const void *code,
                         const float *vector);
 /* A row to be changed: level 0 has M0 ids, upper levels M.  0 = no id; ids are packed first.  Words
- * are stored relaxed: others read them at any time.  At most M0 + level*M rows other than the item's
- * own per item.  Cannot fail.  `level` must be <= the slot's own level.  The slot's node lock is
+ * are stored relaxed: others read them at any time.  At most M0 + level*M rows other than the
+ * item's own per item.  Cannot fail.  `level` must be <= the slot's own level.  The slot's node lock is
  * held, or the write lock exclusively, or the slot is the item's own and not yet published. */
 _Atomic uint32_t *store_row_edit(struct store *s, uint32_t slot, uint32_t level);
 /* Serialise changes of a slot's rows.  One at a time; a leaf. */
@@ -169,8 +169,8 @@ void store_item_end(struct store *s, struct store_item *item);
  * instead of it.  An exclusive one: before the first store_row_edit(). */
 void store_item_abandon(struct store *s, struct store_item *item);
 
-/* The next root: counters as staged, and the entry point, level<<32 | slot; 0 = empty graph.  Inside
- * an item or with the write lock held; the other for who is neither. */
+/* The next root: counters as staged, and the entry point, level<<32 | slot; 0 = empty graph.
+ * Inside an item or with the write lock held; the other for who is neither. */
 struct disk_root store_root(struct store *s);
 struct disk_root store_root_between(struct store *s);
 /* Under the entry lock, or with the write lock held exclusively. */
@@ -189,8 +189,8 @@ navmap_status store_resize(struct store *s, uint64_t max_elements) NAVMAP_MUST_U
  * another thread) and checkpoints when the log is long.  Mode manual: returns at once.
  * Write lock not held. */
 navmap_status store_settle(struct store *s) NAVMAP_MUST_USE;
-/* Between the items of a long call, no lock held: a checkpoint when the log is long.  A full disk is
- * not yet a failure: the commit will say so if it comes to that. */
+/* Between the items of a long call, no lock held: a checkpoint when the log is long.  A full disk
+ * is not yet a failure: the commit will say so if it comes to that. */
 navmap_status store_relieve(struct store *s) NAVMAP_MUST_USE;
 /* Commit, then checkpoint, in any mode. */
 navmap_status store_flush(struct store *s) NAVMAP_MUST_USE;
@@ -200,8 +200,8 @@ navmap_status store_flush(struct store *s) NAVMAP_MUST_USE;
  * store_sweep_begin() fixes D, the slots DEAD at this commit boundary (commits the stage first).
  * The engine then walks slots [store_sweep_cursor, nslots) in portions, rewrites by
  * store_row_edit() every row that names a member, moves the entry off D, and advances the cursor.
- * When the cursor has passed the last slot, store_sweep_end() frees D in the next commit (at once in a
- * private index).  Write lock held exclusively in all of them.  A crash loses only the cursor. */
+ * When the cursor has passed the last slot, store_sweep_end() frees D in the next commit (at once in
+ * a private index).  Write lock held exclusively in all of them.  A crash loses only the cursor. */
 navmap_status store_sweep_begin(struct store *s, uint64_t *ret_dead) NAVMAP_MUST_USE;
 bool store_sweep_running(const struct store *s);
 bool store_sweep_member(const struct store *s, uint32_t slot);

@@ -1,4 +1,4 @@
-/* filter_world.h -- an index, queries and a rule about labels, for the tests of filtered searches. */
+/* filter_world.h -- an index, queries and a rule about labels, for tests of filtered searches. */
 #ifndef NAVMAP_TESTS_UNIT_FILTER_WORLD_H
 #define NAVMAP_TESTS_UNIT_FILTER_WORLD_H
 
