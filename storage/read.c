@@ -256,6 +256,86 @@ navmap_status store_contains(struct store *s, uint64_t label, enum slot_status *
     return NAVMAP_OK;
 }
 
+/* The label table by itself -------------------------------------------------------------------*/
+
+/* A transaction on the table of the view's generation; asked = false: there is none to be had. */
+static navmap_status table_begin(struct store *s, const struct view *v, struct wal_txn *t,
+                                 struct store_where *ret_where)
+{
+    struct wal *w = lookup_wal(s);
+    struct wal_state state = {0};
+    *ret_where = (struct store_where){.asked = false};
+    if (w == NULL)
+        return NAVMAP_OK;
+    navmap_status status = wal_txn_read(w, t);
+    if (status != NAVMAP_OK) /* no place among its readers, unless it is broken */
+        return status == NAVMAP_EPOISONED ? status : NAVMAP_OK;
+    status = wal_get_state(t, &state);
+    ret_where->asked = status == NAVMAP_OK && state.generation == v->layout.generation;
+    ret_where->current = state.last_lsn == view_load64(&view_root(v)->lsn, memory_order_relaxed);
+    if (!ret_where->asked)
+        wal_txn_abort(t);
+    return status;
+}
+
+navmap_status store_where(struct store *s, const struct view *v, uint64_t label,
+                          struct store_where *ret_where)
+{
+    struct label_entry entry;
+    struct wal_txn t;
+    navmap_status status = NAVMAP_OK;
+    store_enter(s);
+    if (s->in_memory) {
+        (void)pthread_mutex_lock(&s->item_lock);
+        entry = store_label_now(s, label, (struct label_entry){0, 0});
+        (void)pthread_mutex_unlock(&s->item_lock);
+        *ret_where = (struct store_where){entry.slot, entry.gen, true, true};
+        return NAVMAP_OK;
+    }
+    TRY(table_begin(s, v, &t, ret_where));
+    if (!ret_where->asked)
+        return NAVMAP_OK;
+    status = labels_get(&t, v->layout.generation, s->uuid_low, label, &entry);
+    wal_txn_abort(&t);
+    TRY(status);
+    ret_where->slot = entry.slot;
+    ret_where->gen = entry.gen;
+    return NAVMAP_OK;
+}
+
+static int count_label(void *ctx, uint64_t label, struct label_entry entry, bool sound)
+{
+    uint64_t *n = ctx;
+    (void)label;
+    (void)entry;
+    (void)sound;
+    ++*n;
+    return 0;
+}
+
+navmap_status store_where_all(struct store *s, const struct view *v, uint64_t *ret_n,
+                              struct store_where *ret_where)
+{
+    struct wal_txn t;
+    uint64_t n = 0;
+    store_enter(s);
+    if (s->in_memory) {
+        (void)pthread_mutex_lock(&s->item_lock);
+        *ret_n = s->table.n;
+        (void)pthread_mutex_unlock(&s->item_lock);
+        *ret_where = (struct store_where){.asked = true, .current = true};
+        return NAVMAP_OK;
+    }
+    TRY(table_begin(s, v, &t, ret_where));
+    if (!ret_where->asked)
+        return NAVMAP_OK;
+    navmap_status status = labels_walk(&t, v->layout.generation, s->uuid_low, 0, count_label, &n);
+    wal_txn_abort(&t);
+    TRY(status);
+    *ret_n = n;
+    return NAVMAP_OK;
+}
+
 navmap_status store_labels(struct store *s, bool include_deleted, uint64_t cap,
                            uint64_t *ret_labels, uint64_t *ret_n)
 {

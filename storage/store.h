@@ -86,6 +86,19 @@ navmap_status store_contains(struct store *s, uint64_t label,
  * the map; the slots themselves have to be looked through, and ret_slots means nothing. */
 navmap_status store_slots(struct store *s, const struct view *v, uint32_t n, const uint64_t *labels,
                           uint32_t *ret_slots, bool *ret_sure) NAVMAP_MUST_USE;
+/* What the label table itself says, for holding it against the slots of a view. */
+struct store_where {
+    uint32_t slot, gen; /* slot 0 = the label is absent */
+    bool asked;         /* false: this process cannot ask the table; the rest is nothing */
+    bool current;       /* the table is at the view's commit: the two can be compared */
+};
+/* In a private index `current` is true always, and holds while the write lock is held exclusively.
+ * NAVMAP_ECORRUPT: the label's entry is damaged; NAVMAP_EPOISONED: the table is. */
+navmap_status store_where(struct store *s, const struct view *view, uint64_t label,
+                          struct store_where *ret_where) NAVMAP_MUST_USE;
+/* The same, and how many labels the table has.  Cost: O(labels), some 50 ns each. */
+navmap_status store_where_all(struct store *s, const struct view *view, uint64_t *ret_n,
+                              struct store_where *ret_where) NAVMAP_MUST_USE;
 /* Committed labels in slot order, at most `cap` of them; *ret_n is how many there are. */
 navmap_status store_labels(struct store *s, bool include_deleted, uint64_t cap,
                            uint64_t *ret_labels, uint64_t *ret_n) NAVMAP_MUST_USE;
