@@ -1,7 +1,7 @@
 /* root.c -- the next root: counters, limit and entry as the writer has them.
  *
- * In a shared index it becomes the file's ROOT with the next commit.  In a private one readers see it
- * at once: store_root_show() copies it to where they look, word by word.
+ * In a shared index it becomes the file's ROOT with the next commit.  In a private one readers see
+ * it at once: store_root_show() copies it to where they look, word by word.
  */
 #include <string.h>
 

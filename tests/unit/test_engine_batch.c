@@ -1,5 +1,5 @@
-/* test_engine_batch.c -- batches: among threads, ended by a filter function, and with one that calls
- * the library again or changes the index meanwhile.
+/* test_engine_batch.c -- batches: among threads, ended by a filter function, and with one that
+ * calls the library again or changes the index meanwhile.
  */
 #include "tests/unit/filter_world.h"
 
