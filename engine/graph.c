@@ -152,6 +152,16 @@ uint32_t graph_descend(const struct graph *g, const float *query, uint32_t slot,
                    : descend(g, false, query, slot, from, to);
 }
 
+/* Where the row of a node of level 0 is, should it be expanded. */
+INLINE void prefetch_row(const struct graph *g, bool edit, uint32_t id)
+{
+    const struct stage_slot *r = edit ? edit_record(g->edit, id) : NULL;
+    if (r)
+        prefetch(r, (uint32_t)sizeof *r + g->M0 * 4);
+    else
+        prefetch(view_row(g->view, id), g->M0 * 4);
+}
+
 /* Into the beam: what the node is worth is asked only now, when it is near enough to matter. */
 INLINE void offer(const struct graph *g, bool edit, bool sieved, struct pool *pool, float d,
                   uint32_t id, uint32_t level)
@@ -202,7 +212,7 @@ INLINE void search(const struct graph *g, bool edit, bool sieved, struct scratch
             float d = s->dists[i];
             if (!(d < pool->bound)) /* NaN, a hint gone wrong, is as good as far away */
                 continue;
-            prefetch(view_row(g->view, fresh[i]), g->M0 * 4);
+            prefetch_row(g, edit, fresh[i]);
             offer(g, edit, sieved, pool, d < FLT_MAX ? d : FLT_MAX, fresh[i], level);
         }
     }

@@ -331,8 +331,7 @@ void store_item_payload(struct store *s, struct store_item *item, const void *co
     r->payload = image;
     for (uint32_t i = 0; i < l->M0; i++)
         atomic_store_explicit(&r->row[i], 0, memory_order_relaxed);
-    atomic_store_explicit(&r->flags, STAGE_ROW | (image ? STAGE_LOGGED : STAGE_DIRECT),
-                          memory_order_release);
+    stage_slot_flag(e, r, STAGE_ROW | (image ? STAGE_LOGGED : STAGE_DIRECT));
     for (uint32_t level = 1; level <= item->level; level++)
         (void)stage_upper_get(e, TAG_CELL(item->up) + level - 1, NULL);
     store_node_unlock(s, item->slot);
@@ -358,7 +357,7 @@ _Atomic uint32_t *store_row_edit(struct store *s, uint32_t slot, uint32_t level)
         for (uint32_t i = 0; i < l->M0; i++)
             atomic_store_explicit(&r->row[i], atomic_load_explicit(&row[i], memory_order_relaxed),
                                   memory_order_relaxed);
-        atomic_fetch_or_explicit(&r->flags, STAGE_ROW, memory_order_release); /* S4 */
+        stage_slot_flag(e, r, STAGE_ROW);
     }
     return r->row;
 }
@@ -376,7 +375,7 @@ void store_state_set(struct store *s, uint32_t slot, uint32_t gen, enum slot_sta
     store_node_lock(s, slot);
     struct stage_slot *r = stage_slot_get(&s->stage, slot);
     atomic_store_explicit(&r->state, word, memory_order_release);
-    atomic_fetch_or_explicit(&r->flags, STAGE_STATE, memory_order_release); /* S4 */
+    stage_slot_flag(&s->stage, r, STAGE_STATE);
     store_node_unlock(s, slot);
 }
 
