@@ -176,6 +176,8 @@ navmap_status filter_prepare(struct store *store, const struct navmap_search_opt
 
 void filter_release(struct filter *f)
 {
+    if (!f->listed)
+        return; /* not even free(NULL): test_engine_quiet.c counts */
     free(f->labels.words);
     free(f->bits);
     *f = (struct filter){0};
