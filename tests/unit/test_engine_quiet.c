@@ -40,6 +40,7 @@ static volatile uint32_t n_memory, n_locks;
 static void *volatile only_lock; /* that was taken; or "several" */
 static char several;
 
+#ifndef SANITIZED /* sanitizers stand there themselves */
 static void note_lock(void *lock)
 {
     if (!watching)
@@ -48,7 +49,6 @@ static void note_lock(void *lock)
     only_lock = !only_lock || only_lock == lock ? lock : &several;
 }
 
-#ifndef SANITIZED              /* sanitizers stand there themselves */
 static uint8_t early[1 << 16]; /* while dlsym() looks for libc's functions */
 static size_t early_used;
 
