@@ -56,6 +56,9 @@ navmap_status index_insert(navmap_index *ix, struct scratch *s,
  * is prepared (normalised); `filter` may be NULL. */
 navmap_status index_scan(navmap_index *ix, struct scratch *s, const struct filter *filter,
                          const float *query, uint64_t k) NAVMAP_MUST_USE;
+/* search.c: the same by a walk with a beam of `ef` >= k, or by a scan where that is cheaper. */
+navmap_status index_walk(navmap_index *ix, struct scratch *s, const struct filter *filter,
+                         const float *query, uint64_t k, uint32_t ef) NAVMAP_MUST_USE;
 /* search.c: what both searches check, and do for each query of a batch. */
 typedef navmap_status index_searcher(navmap_index *ix, struct scratch *s,
                                      const struct filter *filter, const float *query, uint64_t k,

@@ -113,8 +113,8 @@ static navmap_status search_once(navmap_index *ix, struct scratch *s, const stru
     return sieve.stopped ? filter_stopped() : NAVMAP_OK;
 }
 
-static navmap_status graph_one(navmap_index *ix, struct scratch *s, const struct filter *filter,
-                               const float *query, uint64_t k, uint32_t ef)
+navmap_status index_walk(navmap_index *ix, struct scratch *s, const struct filter *filter,
+                         const float *query, uint64_t k, uint32_t ef)
 {
     if (filter && filter_prefers_scan(filter, k, ef))
         return index_scan(ix, s, filter, query, k);
@@ -303,6 +303,6 @@ navmap_status navmap_search(navmap_index *index, uint64_t nq, const float *queri
                             const struct navmap_search_options *options, uint64_t *ret_labels,
                             float *ret_distances, uint64_t *ret_found)
 {
-    return index_search(index, "navmap_search", graph_one, nq, queries, k, options, ret_labels,
+    return index_search(index, "navmap_search", index_walk, nq, queries, k, options, ret_labels,
                         ret_distances, ret_found);
 }

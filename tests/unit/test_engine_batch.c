@@ -31,6 +31,37 @@ static void test_stop(void **state)
     free_world(&w);
 }
 
+/* A row that fails ends the others' work too, though they would not fail by themselves. */
+static int stop_once(void *ctx, uint64_t label)
+{
+    (void)label;
+    if (atomic_fetch_add((_Atomic uint32_t *)ctx, 1) == 0)
+        return -1;
+    usleep(1000);
+    return 1;
+}
+static void test_one_failure_ends_all(void **state)
+{
+    (void)state;
+    struct world w = make_world(1000);
+    static uint64_t labels[NQ * K], found[NQ];
+    static float distances[NQ * K];
+    _Atomic uint32_t calls = 0;
+    struct navmap_search_options o = options(20);
+    o.filter = stop_once;
+    o.filter_ctx = &calls;
+    o.num_threads = 4;
+    memset(found, 0xff, sizeof found);
+    assert_status(navmap_search(w.ix, NQ, w.q, K, &o, labels, distances, found),
+                  NAVMAP_EINTERRUPTED);
+    assert_non_null(strstr(navmap_error_detail(), "asked to stop"));
+    uint32_t written = 0;
+    for (uint32_t i = 0; i < NQ; i++)
+        written += found[i] != UINT64_MAX;
+    assert_true(written < NQ / 2);
+    free_world(&w);
+}
+
 /* The function may use the handle that is asking it. */
 struct reentrant {
     struct world *w;
@@ -173,6 +204,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_stop, make_dir, remove_dir),
+        cmocka_unit_test_setup_teardown(test_one_failure_ends_all, make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(test_reentrant, make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(test_label_that_moves, make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(test_threads, make_dir, remove_dir),

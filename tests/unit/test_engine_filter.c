@@ -85,9 +85,12 @@ static void test_recall(void **state)
             assert_ok(filter_prepare(w.ix->store, &l, w.n, &prepared));
             assert_int_equal(prepared.n_pass, w.n_list);
             bool scans = filter_prefers_scan(&prepared, K, ef);
-            assert_int_equal(scans, ef == 100 || permilles[i] <= 100);
+            assert_true(scans || permilles[i] > 10);
+            assert_false(scans && permilles[i] == 1000 && ef == 10);
             filter_release(&prepared);
             check_against_truth(&w, l, permilles[i], NULL, scans ? 1.0 : 0.8);
+            w.list[w.n_list] = UINT64_MAX; /* one far off makes the set a table */
+            both.n_allowed = w.n_list + 1;
             check_against_truth(&w, both, permilles[i], NULL, scans ? 1.0 : 0.8);
         }
     }
@@ -263,18 +266,61 @@ static void test_bits_are_hints(void **state)
     struct navmap_search_options o = options(20);
     struct scratch *s;
     struct filter f;
-    list_chosen(&w, 100);
+    list_chosen(&w, 500);
     o.allowed = w.list;
     o.n_allowed = w.n_list;
     assert_ok(filter_prepare(w.ix->store, &o, w.n, &f));
     memset(f.bits, 0xff, f.n_slots / 8); /* as if every slot had been used again */
     assert_ok(scratch_take(&w.ix->shelf, w.ix->layout, &s));
-    assert_ok(index_scan(w.ix, s, &f, w.q, K));
-    assert_int_equal(s->rank.n, K);
-    for (uint32_t i = 0; i < K; i++)
-        assert_true(chosen(s->rank.hits[i].label, 100));
+    for (int walk = 0; walk < 2; walk++) {
+        f.n_pass = 1000;
+        assert_int_equal(filter_prefers_scan(&f, K, 20), false);
+        assert_ok(walk ? index_walk(w.ix, s, &f, w.q, K, 20) : index_scan(w.ix, s, &f, w.q, K));
+        assert_true(s->rank.n > 0);
+        for (uint32_t i = 0; i < s->rank.n; i++)
+            assert_true(chosen(s->rank.hits[i].label, 500));
+    }
     scratch_give(&w.ix->shelf, s);
     filter_release(&f);
+    free_world(&w);
+}
+
+/* F3, and what a sieve that is done with costs: one row of links is the most that is still met. */
+static void test_sieve(void **state)
+{
+    (void)state;
+    struct world w = make_world(3000);
+    struct asking a = {.permille = 1000};
+    struct filter f = {.ask = ask, .ctx = &a, .n_live = w.n, .n_pass = w.n};
+    struct sieve sieve;
+    struct view *v;
+    struct scratch *s;
+    assert_ok(store_view_begin(w.ix->store, &v));
+    sieve_begin(&sieve, &f, v, 0, 1);
+    uint32_t word = atomic_load(view_state(v, 7));
+    uint32_t other = STATE_WORD(STATE_GEN(word) + 1, SLOT_LIVE);
+    assert_true(sieve_admits(&sieve, 7, word));
+    assert_int_equal(atomic_load(&a.asked), 1);
+    assert_false(sieve_admits(&sieve, 7, other)); /* used again: not asked */
+    assert_int_equal(atomic_load(&a.asked), 1);
+    a.stop_after = 2;
+    assert_true(sieve_admits(&sieve, 8, atomic_load(view_state(v, 8))));
+    assert_false(sieve_admits(&sieve, 9, atomic_load(view_state(v, 9))));
+    assert_true(sieve.stopped && sieve.halt);
+    sieve_begin(&sieve, &f, v, 0, 1);
+    a.stop_after = 0;
+    for (uint64_t budget = sieve.budget; budget > 0; budget--)
+        assert_true(sieve_admits(&sieve, 7, word));
+    assert_false(sieve_admits(&sieve, 7, word));
+    assert_true(sieve.spent && sieve.halt && !sieve.stopped);
+    store_view_end(w.ix->store, v);
+
+    assert_ok(scratch_take(&w.ix->shelf, w.ix->layout, &s));
+    atomic_store(&a.asked, 0);
+    a.stop_after = 1;
+    assert_status(index_walk(w.ix, s, &f, w.q, K, 20), NAVMAP_EINTERRUPTED);
+    assert_true(s->visited.n_touched <= w.ix->layout->M0 + 1);
+    scratch_give(&w.ix->shelf, s);
     free_world(&w);
 }
 
@@ -287,6 +333,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_odd_lists, make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(test_both_ways_to_the_slots, make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(test_bits_are_hints, make_dir, remove_dir),
+        cmocka_unit_test_setup_teardown(test_sieve, make_dir, remove_dir),
     };
     return run_on_both_forms(tests, sizeof tests / sizeof *tests);
 }
