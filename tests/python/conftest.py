@@ -56,6 +56,36 @@ def make(path):
 
 
 @pytest.fixture
+def private():
+    """private(space="l2", dim=8, max_elements=1000, **options): an index in memory, closed when
+    the test is over."""
+    made = []
+
+    def new(space="l2", dim=8, max_elements=1000, **options):
+        index = navmap.Index(space, dim)
+        index.init_index(max_elements, **options)
+        made.append(index)
+        return index
+
+    yield new
+    for index in made:
+        index.close()
+
+
+@pytest.fixture(params=["directory", "private"])
+def either(request, make, private):
+    """either(space="l2", dim=8, **options): the test runs with a directory, and with a private
+    index that has room for 10,000."""
+
+    def new(space="l2", dim=8, **options):
+        if request.param == "directory":
+            return make(space, dim, **options)
+        return private(space, dim, 10_000, **options)
+
+    return new
+
+
+@pytest.fixture
 def worker():
     """worker(): another process that obeys (workers.py); ended when the test is over."""
     started = []

@@ -96,6 +96,99 @@ def test_implicit_ids_of_many_threads_never_collide(make):
     assert sorted(ix.get_ids_list()) == list(range(100))
 
 
+def test_everything_at_once(either, short):
+    """Four threads that add, two that search, one that marks, one that updates, and in the end a
+    close() in the middle of it.  Labels are known by what is done with them: from 0 nothing,
+    from 100 marks, from 200 updates, from 1000 adds."""
+    ix = either("l2", DIM, M=8, ef_construction=40)
+    ix.add_items(vectors_of(range(300), DIM), num_threads=2)
+    rounds, each = (2 if short else 6), 20
+    closing = threading.Event()
+    busy = threading.Semaphore(0)
+    searches = []
+
+    def add(number):
+        first = 1000 * (number + 1)
+        for turn in range(rounds):
+            part = range(first + turn * each, first + (turn + 1) * each)
+            ix.add_items(vectors_of(part, DIM), part, num_threads=1 + number % 2)
+            assert all(label in ix for label in part)
+            np.testing.assert_array_equal(ix.get_items(part), vectors_of(part, DIM))
+        busy.release()
+
+    def mark():
+        for turn in range(2 * rounds):
+            for label in range(100, 200, 5):
+                (ix.unmark_deleted if turn % 2 else ix.mark_deleted)(label)
+        busy.release()
+
+    def update():
+        for turn in range(1, rounds + 1):
+            ix.add_items(vectors_of(range(200, 300), DIM, turn), range(200, 300), num_threads=2)
+        busy.release()
+
+    def search():
+        queries = vectors_of(range(40), DIM)
+        try:
+            while True:
+                labels, distances = ix.knn_query(queries, 5, 2, ef=60)
+                assert (labels[:, 0] == range(40)).mean() > 0.9
+                assert (np.diff(distances, axis=1) >= 0).all()
+                assert all(len(set(row)) == 5 for row in labels.tolist())
+                known = vectors_of(labels.reshape(-1), DIM).reshape(40, 5, DIM)
+                exact = ((known - queries[:, None, :]) ** 2).sum(axis=2)
+                updated = (labels >= 200) & (labels < 300)
+                np.testing.assert_allclose(
+                    distances, np.where(updated, distances, exact), rtol=1e-4, atol=1e-5
+                )
+                searches.append(len(ix))
+        except navmap.NotInitializedError:
+            assert closing.is_set()
+
+    def close():
+        for _ in range(6):
+            assert busy.acquire(timeout=120)
+        check = ix.check()
+        assert check.sound and check.labels == 300 + 4 * rounds * each
+        everything = range(1000, 1000 + rounds * each)
+        found = ix.knn_query(vectors_of(everything, DIM), 1, ef=100)[0][:, 0]
+        assert (found == everything).mean() > 0.98
+        new = vectors_of(range(200, 300), DIM, rounds)
+        np.testing.assert_array_equal(ix.get_items(range(200, 300)), new)
+        closing.set()
+        ix.close()
+
+    run(*(lambda n=n: add(n) for n in range(4)), mark, update, search, search, close)
+    assert searches
+
+
+def test_resizing_beside_adding(either):
+    ix = either("l2", DIM, M=8, ef_construction=40)
+    ix.resize_index(200)
+    done = threading.Event()
+
+    def add():
+        try:
+            for start in range(0, 1000, 20):
+                part = range(start, start + 20)
+                while True:
+                    try:
+                        ix.add_items(vectors_of(part, DIM), part, num_threads=2)
+                        break
+                    except navmap.CapacityError as full:
+                        assert full.added == 0
+        finally:
+            done.set()
+
+    def resize():
+        while not done.is_set():
+            ix.resize_index(ix.element_count + 40)
+
+    run(add, resize)
+    assert sorted(ix.get_ids_list()) == list(range(1000))
+    assert ix.element_count <= ix.max_elements
+
+
 def test_marking_beside_searching(make, short):
     ix = make("l2", DIM, M=8, ef_construction=40)
     n = 300

@@ -25,9 +25,19 @@ SIGNATURES = {
     ),
     "open": "(path, mode='r', *, timeout=0.0, durability='full', checkpoint_bytes=None)",
     "verify": "(path, quick=False)",
-    "Index.add_items": "(self, data, ids=None, *, progress=None)",
-    "Index.knn_query": "(self, data, k=1, *, ef=None, allow_fewer=False)",
-    "Index.exact_query": "(self, data, k=1, *, allow_fewer=False)",
+    "simd": "()",
+    "Index": "(space, dim)",
+    "Index.init_index": (
+        "(self, max_elements, M=16, ef_construction=200, random_seed=100, "
+        "allow_replace_deleted=False)"
+    ),
+    "Index.add_items": (
+        "(self, data, ids=None, num_threads=-1, replace_deleted=False, *, progress=None)"
+    ),
+    "Index.knn_query": (
+        "(self, data, k=1, num_threads=-1, filter=None, *, ef=None, allow_fewer=False)"
+    ),
+    "Index.exact_query": "(self, data, k=1, *, filter=None, num_threads=-1, allow_fewer=False)",
     "Index.mark_deleted": "(self, label)",
     "Index.unmark_deleted": "(self, label)",
     "Index.get_items": "(self, ids=None, return_type='numpy')",
@@ -36,11 +46,17 @@ SIGNATURES = {
     "Index.close": "(self)",
     "Index.stats": "(self)",
     "Index.set_ef": "(self, ef)",
+    "Index.set_num_threads": "(self, num_threads)",
+    "Index.resize_index": "(self, new_size)",
+    "Index.get_max_elements": "(self)",
+    "Index.get_current_count": "(self)",
+    "Index.check": "(self)",
 }
 PROPERTIES = {
     "space", "dim", "M", "ef_construction", "max_elements", "element_count", "ef", "path", "mode",
-    "closed", "deleted_count",
+    "closed", "deleted_count", "num_threads",
 }  # fmt: skip
+WRITABLE = {"ef", "num_threads"}
 
 
 def resolve(dotted):
@@ -65,7 +81,7 @@ def test_signature(name):
 
 
 def test_nothing_public_is_missing_from_the_lists():
-    public = {name for name in vars(navmap.Index) if not name.startswith("_")}
+    public = {name for name in dir(navmap.Index) if not name.startswith("_")}
     methods = {name.split(".")[1] for name in SIGNATURES if "." in name}
     assert public == methods | PROPERTIES
     for name in navmap.__all__:
@@ -74,17 +90,17 @@ def test_nothing_public_is_missing_from_the_lists():
 
 @pytest.mark.parametrize("name", sorted(PROPERTIES))
 def test_properties(name):
-    attribute = vars(navmap.Index)[name]
+    attribute = inspect.getattr_static(navmap.Index, name)
     assert isinstance(attribute, property) and attribute.__doc__
-    assert (attribute.fset is not None) == (name == "ef")
+    assert (attribute.fset is not None) == (name in WRITABLE)
 
 
 def test_everything_is_documented_and_annotated():
-    for name in (*SIGNATURES, "Index", "Report", "Finding"):
+    for name in (*SIGNATURES, "Report", "CheckReport", "Finding"):
         assert resolve(name).__doc__, name
     for name in SIGNATURES:
         signature = inspect.signature(resolve(name))
-        assert signature.return_annotation is not signature.empty, name
+        assert signature.return_annotation is not signature.empty or name == "Index", name
         for parameter in signature.parameters.values():
             if parameter.name != "self":
                 assert parameter.annotation is not parameter.empty, (name, parameter)
@@ -135,35 +151,45 @@ def test_the_extension_takes_nothing_but_exact_arguments(make):
     handle = make("l2", 4)._handle
     good, labels = np.zeros((2, 4), np.float32), np.zeros(2, np.uint64)
     one, two = np.zeros((2, 1), np.uint64), np.zeros((2, 1), np.float32)
+    strided = np.zeros(4, np.uint64)[::2]
     readonly = one.copy()
     readonly.flags.writeable = False
     for arguments, error in [
-        ((good.astype(np.float64), None, None), TypeError),
-        ((good.astype(">f4"), None, None), TypeError),
-        ((good.astype(np.int32), None, None), TypeError),
-        ((np.zeros((4, 2), np.float32).T, None, None), (ValueError, BufferError)),
-        ((good[:, ::2], None, None), (ValueError, BufferError)),
-        ((good[0], None, None), TypeError),
-        ((good[:, :3].copy(), None, None), ValueError),
-        ((good, labels[:1], None), ValueError),
-        ((good, labels.astype(np.int64), None), TypeError),
-        ((good, labels.astype(np.uint32), None), TypeError),
-        ((good, [0, 1], None), TypeError),
-        ((b"12345678", None, None), TypeError),
+        ((good.astype(np.float64), None, 1, False, None), TypeError),
+        ((good.astype(">f4"), None, 1, False, None), TypeError),
+        ((good.astype(np.int32), None, 1, False, None), TypeError),
+        ((np.zeros((4, 2), np.float32).T, None, 1, False, None), (ValueError, BufferError)),
+        ((good[:, ::2], None, 1, False, None), (ValueError, BufferError)),
+        ((good[0], None, 1, False, None), TypeError),
+        ((good[:, :3].copy(), None, 1, False, None), ValueError),
+        ((good, labels[:1], 1, False, None), ValueError),
+        ((good, labels.astype(np.int64), 1, False, None), TypeError),
+        ((good, labels.astype(np.uint32), 1, False, None), TypeError),
+        ((good, [0, 1], 1, False, None), TypeError),
+        ((b"12345678", None, 1, False, None), TypeError),
         ((good,), TypeError),
+        ((good, labels, -1, False, None), OverflowError),
+        ((good, labels, 2**32, False, None), OverflowError),
+        ((good, labels, None, False, None), TypeError),
     ]:
         with pytest.raises(error):
             handle.add(*arguments)
     for arguments, error in [
-        ((False, good, -1, False, one, two), OverflowError),
-        ((False, good, 2**32, False, one, two), OverflowError),
-        ((False, good, 1.0, False, one, two), TypeError),
-        ((False, good[:, :3].copy(), 1, False, one, two), ValueError),
-        ((False, good, 1, False, one[:1], two), ValueError),
-        ((False, good, 1, False, one, two[:1]), ValueError),
-        ((False, good, 1, False, one, np.zeros((2, 2), np.float32)), ValueError),
-        ((False, good, 1, False, readonly, two), (ValueError, BufferError)),
-        ((False, good, 1, False, two, one), TypeError),
+        ((False, good, -1, 1, None, False, one, two), OverflowError),
+        ((False, good, 2**32, 1, None, False, one, two), OverflowError),
+        ((False, good, 1.0, 1, None, False, one, two), TypeError),
+        ((False, good[:, :3].copy(), 1, 1, None, False, one, two), ValueError),
+        ((False, good, 1, 1, None, False, one[:1], two), ValueError),
+        ((False, good, 1, 1, None, False, one, two[:1]), ValueError),
+        ((False, good, 1, 1, None, False, one, np.zeros((2, 2), np.float32)), ValueError),
+        ((False, good, 1, 1, None, False, readonly, two), (ValueError, BufferError)),
+        ((False, good, 1, 1, None, False, two, one), TypeError),
+        ((False, good, 1, -1, None, False, one, two), OverflowError),
+        ((False, good, 1, 1.5, None, False, one, two), TypeError),
+        ((False, good, 1, 1, [0, 1], False, one, two), TypeError),
+        ((False, good, 1, 1, labels.astype(np.int64), False, one, two), TypeError),
+        ((False, good, 1, 1, one, False, one, two), TypeError),
+        ((False, good, 1, 1, strided, False, one, two), (ValueError, BufferError)),
     ]:
         with pytest.raises(error):
             handle.search(*arguments)
@@ -175,7 +201,7 @@ def test_the_extension_takes_nothing_but_exact_arguments(make):
         with pytest.raises(error):
             handle.get(*arguments)
     for label in (-1, 2**64, 1.5, "1", None):
-        for method in (handle.delete, handle.undelete, handle.contains):
+        for method in (handle.delete, handle.undelete, handle.contains, handle.resize):
             with pytest.raises((TypeError, OverflowError)):
                 method(label)
     assert handle.stats()["n_live"] == 0

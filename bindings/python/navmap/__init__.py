@@ -11,11 +11,17 @@ it grows, and survives a power cut.
     ix = navmap.open("words.navmap")  # read-only, shared, live
     labels, distances = ix.knn_query(queries, k=10)
 
+An index can also be private to the process, in memory only, in hnswlib's way:
+
+    ix = navmap.Index(space="cosine", dim=100)
+    ix.init_index(max_elements=10_000)
+
 `create`, `open` and `Index` hold the documentation: shapes, types, errors, cost, and what may be
 done from several threads and processes at once.
 """
 
 from navmap import _core
+from navmap.directory import create, open
 from navmap.errors import (
     CapacityError,
     CorruptIndexError,
@@ -33,17 +39,29 @@ from navmap.errors import (
     OutOfMemoryError,
     PoisonedError,
     ReadOnlyError,
+    ReplaceError,
     StaleError,
     StorageError,
     VersionError,
 )
-from navmap.index import Index, create, open
-from navmap.report import Finding, Report, verify
+from navmap.index import Index
+from navmap.report import CheckReport, Finding, Report, verify
 
 __version__: str = _core.version
 
+
+def simd() -> str:
+    """The instruction set that distances are computed with: "scalar", "avx2", "avx512" or "neon".
+
+    The best that the processor has, or the one that the environment variable NAVMAP_SIMD named
+    when the first index was opened.
+    """
+    return _core.simd()
+
+
 __all__ = [
     "CapacityError",
+    "CheckReport",
     "CorruptIndexError",
     "Error",
     "ExistsError",
@@ -61,11 +79,13 @@ __all__ = [
     "OutOfMemoryError",
     "PoisonedError",
     "ReadOnlyError",
+    "ReplaceError",
     "Report",
     "StaleError",
     "StorageError",
     "VersionError",
     "create",
     "open",
+    "simd",
     "verify",
 ]

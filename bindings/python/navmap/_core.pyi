@@ -1,6 +1,6 @@
 # The extension in C: exact arguments, no conversion.  Arrays are C-contiguous and aligned.
 from collections.abc import Callable
-from typing import final
+from typing import Any, final
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,8 @@ class Handle:
         self,
         vectors: npt.NDArray[np.float32],
         labels: npt.NDArray[np.uint64] | None,
+        num_threads: int,
+        replace_deleted: bool,
         progress: Callable[[int, int], object] | None,
         /,
     ) -> int: ...
@@ -23,6 +25,8 @@ class Handle:
         exact: bool,
         queries: npt.NDArray[np.float32],
         ef: int,
+        num_threads: int,
+        filter: Callable[[int], object] | npt.NDArray[np.uint64] | None,
         allow_fewer: bool,
         labels: npt.NDArray[np.uint64],
         distances: npt.NDArray[np.float32],
@@ -35,7 +39,9 @@ class Handle:
         self, labels: npt.NDArray[np.uint64], vectors: npt.NDArray[np.float32], /
     ) -> None: ...
     def labels(self, include_deleted: bool, labels: npt.NDArray[np.uint64], /) -> int: ...
+    def resize(self, max_elements: int, /) -> None: ...
     def flush(self) -> None: ...
+    def check(self) -> tuple[dict[str, Any], list[tuple[bool, str, int, int, str]]]: ...
     def stats(self) -> dict[str, int]: ...
     def close(self) -> None: ...
 
@@ -54,6 +60,18 @@ def create(
 def open(
     path: bytes, mode: int, durability: int, timeout: float, checkpoint_bytes: int, /
 ) -> Handle: ...
+def new(
+    space: int,
+    dim: int,
+    M: int,
+    ef_construction: int,
+    random_seed: int,
+    max_elements: int,
+    allow_replace_deleted: int,
+    /,
+) -> Handle: ...
 def verify(
     path: bytes, quick: bool, /
 ) -> tuple[dict[str, int], list[tuple[bool, str, int, int, str]]]: ...
+def simd() -> str: ...
+def default_threads() -> int: ...

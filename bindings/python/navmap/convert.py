@@ -6,6 +6,7 @@ bounds or rounds in silence, this raises instead.
 
 import operator
 import os
+from collections.abc import Callable, Sequence, Set
 from typing import Any, SupportsIndex, TypeAlias
 
 import numpy as np
@@ -15,6 +16,7 @@ from navmap.errors import InvalidInputError
 
 Floats: TypeAlias = npt.NDArray[np.float32]
 Labels: TypeAlias = npt.NDArray[np.uint64]
+Filter: TypeAlias = Callable[[int], object] | Sequence[int] | Set[int] | npt.NDArray[Any]
 StrPath: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
 U32_MAX = 2**32 - 1
@@ -33,6 +35,17 @@ def size(value: SupportsIndex, name: str, most: int = U64_MAX) -> int:
         raise TypeError(f"{name} must be an integer, not {type(value).__name__}") from None
     if not 0 <= number <= most:
         raise TypeError(f"{name} must be an integer from 0 to {most}, not {number}")
+    return number
+
+
+def int32(value: SupportsIndex, name: str) -> int:
+    """A C int.  Anything else is a TypeError, as upstream."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an integer, not {type(value).__name__}") from None
+    if not -(2**31) <= number < 2**31:
+        raise TypeError(f"{name} must be an integer of 32 bits, not {number}")
     return number
 
 
@@ -131,6 +144,35 @@ def labels(ids: npt.ArrayLike) -> Labels:
         raise TypeError(f"ids must be integers, not {array.dtype}")
     result = np.asarray(array, dtype=np.uint64, order="C")
     return result if result.flags.aligned else result.copy()
+
+
+def allowed(filter: Filter) -> Callable[[int], object] | Labels:
+    """A filter: a function as it is, anything else as the labels that it holds.
+
+    Truth values are refused: a mask over positions would silently be taken for labels 0 and 1.
+    """
+    if callable(filter):
+        return filter
+    if isinstance(filter, Set):
+        filter = list(filter)
+    elif isinstance(filter, str | bytes | bytearray) or not (
+        isinstance(filter, Sequence) or hasattr(filter, "__array__")
+    ):
+        raise TypeError(f"filter must be callable or hold labels, not {type(filter).__name__}")
+    array = np.asarray(filter)
+    if array.ndim == 2 and array.shape[1] == 1:  # as knn_query with k=1 returns labels
+        array = array.reshape(-1)
+    if array.ndim != 1:
+        raise TypeError(f"filter must hold labels in one dimension, not in {array.ndim}")
+    if array.size == 0:
+        return np.empty(0, np.uint64)
+    if array.dtype.kind == "f" and not hasattr(filter, "__array__"):
+        array = np.asarray(filter, dtype=object)  # as in labels()
+    if array.dtype.kind not in "iuO":
+        raise TypeError(f"filter must be callable or hold integers, not {array.dtype}")
+    if array.dtype.kind == "O":
+        array = np.array([operator.index(value) for value in array], dtype=object)
+    return labels(array)
 
 
 def row_labels(ids: npt.ArrayLike, rows: int) -> Labels:

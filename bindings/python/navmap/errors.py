@@ -88,7 +88,15 @@ class VersionError(Error):
 
 
 class CapacityError(Error):
-    """More labels than the `max_elements` the index was created with; nothing was added."""
+    """More labels than `max_elements`; nothing was added."""
+
+
+class ReplaceError(Error):
+    """`add_items` is against the index's rule for deleted items; nothing was added.
+
+    Either `replace_deleted=True` was given to an index made without `allow_replace_deleted`, or
+    one made with it was to update a deleted label without `replace_deleted=True`.
+    """
 
 
 class LabelNotFoundError(Error, KeyError):
@@ -96,7 +104,7 @@ class LabelNotFoundError(Error, KeyError):
 
 
 class FewerResultsError(Error):
-    """A query has fewer than k results, because fewer than k live items exist.
+    """A query has fewer than k results, because fewer than k live items exist or pass the filter.
 
     `asked` is k, `row` the first query concerned and `found` its number of results; `live` and
     `deleted` count the items of the index.  `knn_query(..., allow_fewer=True)` pads instead.
@@ -120,7 +128,7 @@ class FewerResultsError(Error):
 
 
 class NotInitializedError(Error):
-    """The index is closed."""
+    """The index is closed, or `init_index` was not called yet."""
 
 
 class PoisonedError(Error):

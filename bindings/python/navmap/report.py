@@ -1,7 +1,8 @@
-"""`navmap.verify`: is everything in this index as it should be?"""
+"""`navmap.verify` and `Index.check`: is everything in this index as it should be?"""
 
 import os
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 from navmap import _core, convert
 
@@ -40,6 +41,56 @@ class Report:
         return self.damaged == 0
 
 
+@dataclass(frozen=True, slots=True)
+class CheckReport:
+    """What `Index.check` looked at (counts) and what it found."""
+
+    max_level: int
+    slots: int
+    labels: int
+    live: int  # slots in use, by status:
+    deleted: int
+    dead: int
+    links: int  # on level 0
+    upper_links: int  # above it
+    reachable: int  # live items that a walk from the entry point meets
+    no_in_links: int  # live items that no other one names on level 0
+    dangling: int  # links to free slots, or to items below the link's level
+    dead_links: int  # links to dead slots, which is legal until they are swept
+    damaged: int
+    warnings: int
+    levels: tuple[int, ...]  # slots in use, by their highest level
+    degrees: tuple[int, ...]  # slots in use, by links on level 0; the last: 64 and more
+    findings: tuple[Finding, ...]  # the first 10,000
+
+    @property
+    def sound(self) -> bool:
+        """No damage.  Warnings do not count."""
+        return self.damaged == 0
+
+
+RawFinding: TypeAlias = tuple[bool, str, int, int, str]
+
+
+def findings_of(raw: list[RawFinding]) -> tuple[Finding, ...]:
+    return tuple(
+        Finding(
+            warning,
+            section,
+            slot if slot != 0 else None,
+            offset if offset != convert.U64_MAX else None,
+            message,
+        )
+        for warning, section, slot, offset, message in raw
+    )
+
+
+def check_report(counts: dict[str, Any], raw: list[RawFinding]) -> CheckReport:
+    levels = tuple(counts.pop("levels"))[: counts["max_level"] + 1]
+    degrees = tuple(counts.pop("degrees"))
+    return CheckReport(levels=levels, degrees=degrees, findings=findings_of(raw), **counts)
+
+
 def verify(path: convert.StrPath, quick: bool = False) -> Report:
     """Check the index at `path` from outside; it may be in use, also by a writer.
 
@@ -59,15 +110,6 @@ def verify(path: convert.StrPath, quick: bool = False) -> Report:
     return Report(
         path=name,
         quick=bool(quick),
-        findings=tuple(
-            Finding(
-                warning,
-                section,
-                slot if slot != 0 else None,
-                offset if offset != convert.U64_MAX else None,
-                message,
-            )
-            for warning, section, slot, offset, message in findings
-        ),
+        findings=findings_of(findings),
         **counts,
     )

@@ -13,6 +13,9 @@
 
 #include <Python.h>
 
+#include <stdbool.h>
+#include <stdint.h>
+
 #include "bindings/python/src/raise.h"
 #include "engine/navmap.h"
 
@@ -20,6 +23,21 @@ struct core_state {
     PyTypeObject *handle_type;
     struct raise_table errors;
 };
+
+struct handle {
+    PyObject ob_base;    /* PyObject_HEAD, spelt out for clang-format */
+    navmap_index *index; /* NULL once released */
+    uint64_t uses;       /* calls inside the engine; changed with the GIL held (H1) */
+    bool closed;
+    uint32_t dim;
+};
+
+/* H1.  NULL with an exception set when the handle is closed. */
+navmap_index *handle_enter(struct handle *self);
+void handle_leave(struct handle *self);
+/* The end of most methods: leave, then None or the exception for `status`. */
+PyObject *handle_done(struct handle *self, navmap_status status);
+struct core_state *handle_state(struct handle *self);
 
 /* Make the type; the module owns it. */
 PyTypeObject *handle_type_make(PyObject *module);

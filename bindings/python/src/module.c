@@ -10,10 +10,10 @@
 #include "bindings/python/src/buffers.h"
 #include "bindings/python/src/handle.h"
 #include "bindings/python/src/raise.h"
+#include "bindings/python/src/report.h"
 #include "engine/navmap.h"
 
-#define WAIT_SLICE 0.1      /* seconds between looks for a signal while waiting for the lock */
-#define FINDINGS_MAX 10000u /* that verify hands to Python; the counts are of all */
+#define WAIT_SLICE 0.1 /* seconds between looks for a signal while waiting for the lock */
 
 static struct core_state *state_of_module(PyObject *module)
 {
@@ -37,6 +37,26 @@ static PyObject *core_create(PyObject *module, PyObject *args)
         return NULL;
     PyThreadState *thread = PyEval_SaveThread();
     navmap_status status = navmap_create(path, &options, &index);
+    PyEval_RestoreThread(thread);
+    return status == NAVMAP_OK ? handle_wrap(state, index) : raise_status(&state->errors, status);
+}
+
+/* new(space, dim, M, ef_construction, random_seed, max_elements, allow_replace_deleted) -> Handle
+ *
+ * A private index that holds max_elements labels, also when that is 0. */
+static PyObject *core_new(PyObject *module, PyObject *args)
+{
+    struct core_state *state = state_of_module(module);
+    struct navmap_options options = {.struct_size = sizeof options, .bounded = 1};
+    navmap_index *index = NULL;
+
+    if (!PyArg_ParseTuple(args, "O&O&O&O&O&O&O&:new", number_u32, &options.space, number_u32,
+                          &options.dim, number_u32, &options.M, number_u32,
+                          &options.ef_construction, number_u64, &options.random_seed, number_u64,
+                          &options.max_elements, number_u32, &options.allow_replace_deleted))
+        return NULL;
+    PyThreadState *thread = PyEval_SaveThread();
+    navmap_status status = navmap_new(&options, &index);
     PyEval_RestoreThread(thread);
     return status == NAVMAP_OK ? handle_wrap(state, index) : raise_status(&state->errors, status);
 }
@@ -80,55 +100,26 @@ static PyObject *core_open(PyObject *module, PyObject *args)
     return status == NAVMAP_OK ? handle_wrap(state, index) : raise_status(&state->errors, status);
 }
 
-struct verify_context {
-    PyThreadState *thread;
-    PyObject *findings; /* a list */
-};
-
-static void on_finding(void *ctx, const struct navmap_finding *finding)
-{
-    struct verify_context *context = ctx;
-    PyEval_RestoreThread(context->thread);
-    if (!PyErr_Occurred() && PyList_Size(context->findings) < (Py_ssize_t)FINDINGS_MAX) {
-        PyObject *item = Py_BuildValue("(NsIKs)", PyBool_FromLong(finding->warning),
-                                       finding->section, (unsigned int)finding->slot,
-                                       (unsigned long long)finding->offset, finding->message);
-        if (item != NULL) {
-            PyList_Append(context->findings, item); /* a failure stays set and ends the listing */
-            Py_DECREF(item);
-        }
-    }
-    context->thread = PyEval_SaveThread();
-}
-
 /* verify(path, quick) -> ({count: int}, [(warning, section, slot, offset, message)]) */
 static PyObject *core_verify(PyObject *module, PyObject *args)
 {
     const char *path;
     int quick;
-    struct navmap_verify_result counts = {0};
-
     if (!PyArg_ParseTuple(args, "yp:verify", &path, &quick))
         return NULL;
-    struct verify_context context = {.findings = PyList_New(0)};
-    if (context.findings == NULL)
-        return NULL;
-    context.thread = PyEval_SaveThread();
-    navmap_status status = navmap_verify(path, quick != 0, on_finding, &context, &counts);
-    PyEval_RestoreThread(context.thread);
-    if (PyErr_Occurred() || status != NAVMAP_OK) {
-        Py_DECREF(context.findings);
-        if (!PyErr_Occurred())
-            raise_status(&state_of_module(module)->errors, status);
-        return NULL;
-    }
-    return Py_BuildValue(
-        "({sKsKsKsKsKsKsKsKsK}N)", "slots", (unsigned long long)counts.slots, "rows",
-        (unsigned long long)counts.rows, "uppers", (unsigned long long)counts.uppers, "payloads",
-        (unsigned long long)counts.payloads, "labels", (unsigned long long)counts.labels,
-        "log_records", (unsigned long long)counts.log_records, "reachable",
-        (unsigned long long)counts.reachable, "damaged", (unsigned long long)counts.damaged,
-        "warnings", (unsigned long long)counts.warnings, context.findings);
+    return report_verify(path, quick != 0, &state_of_module(module)->errors);
+}
+
+static PyObject *core_simd(PyObject *module, PyObject *unused)
+{
+    (void)module, (void)unused;
+    return PyUnicode_FromString(navmap_simd());
+}
+
+static PyObject *core_default_threads(PyObject *module, PyObject *unused)
+{
+    (void)module, (void)unused;
+    return PyLong_FromUnsignedLong(navmap_default_threads());
 }
 
 static int core_exec(PyObject *module)
@@ -168,7 +159,12 @@ static PyMethodDef CORE_METHODS[] = {
      "allow_replace_deleted, durability, /) -> Handle"},
     {"open", core_open, METH_VARARGS,
      "open(path, mode, durability, timeout, checkpoint_bytes, /) -> Handle"},
+    {"new", core_new, METH_VARARGS,
+     "new(space, dim, M, ef_construction, random_seed, max_elements, allow_replace_deleted, /) -> "
+     "Handle"},
     {"verify", core_verify, METH_VARARGS, "verify(path, quick, /) -> (counts, findings)"},
+    {"simd", core_simd, METH_NOARGS, "simd() -> str"},
+    {"default_threads", core_default_threads, METH_NOARGS, "default_threads() -> int"},
     {NULL, NULL, 0, NULL},
 };
 

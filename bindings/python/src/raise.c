@@ -32,6 +32,7 @@ static const struct raise_entry ENTRIES[] = {
     {NAVMAP_EFEWER, "FewerResultsError", "Cannot return the results in a contiguous 2D array"},
     {NAVMAP_EINTERRUPTED, "Error", NULL},
     {NAVMAP_ECLOSED, "NotInitializedError", "index is closed"},
+    {NAVMAP_EREPLACE, "ReplaceError", NULL}, /* the engine says it in hnswlib's words */
 };
 _Static_assert(sizeof(ENTRIES) / sizeof(ENTRIES[0]) == RAISE_CLASSES, "one class per entry");
 
@@ -85,20 +86,26 @@ static PyObject *message_of(const struct raise_entry *entry, const char *detail)
     return message;
 }
 
+/* RAISE_CLASSES for a status that is in no line. */
+static size_t entry_of(navmap_status status)
+{
+    size_t i = 0;
+    while (i < RAISE_CLASSES && ENTRIES[i].status != status)
+        i++;
+    return i;
+}
+
 static PyObject *raise_text(const struct raise_table *table, navmap_status status,
                             const char *detail)
 {
-    for (size_t i = 0; i < RAISE_CLASSES; i++) {
-        if (ENTRIES[i].status != status)
-            continue;
-        PyObject *message = message_of(&ENTRIES[i], detail);
-        if (message != NULL) {
-            PyErr_SetObject(table->classes[i], message);
-            Py_DECREF(message);
-        }
-        return NULL;
+    size_t i = entry_of(status);
+    if (i == RAISE_CLASSES)
+        return PyErr_Format(PyExc_SystemError, "navmap: status %d: %s", (int)status, detail);
+    PyObject *message = message_of(&ENTRIES[i], detail);
+    if (message != NULL) {
+        PyErr_SetObject(table->classes[i], message);
+        Py_DECREF(message);
     }
-    PyErr_Format(PyExc_SystemError, "navmap: status %d: %s", (int)status, detail);
     return NULL;
 }
 
@@ -110,6 +117,12 @@ PyObject *raise_status(const struct raise_table *table, navmap_status status)
 PyObject *raise_closed(const struct raise_table *table)
 {
     return raise_text(table, NAVMAP_ECLOSED, "");
+}
+
+void raise_message(const struct raise_table *table, navmap_status status, PyObject *message)
+{
+    size_t i = entry_of(status);
+    PyErr_SetObject(i < RAISE_CLASSES ? table->classes[i] : PyExc_SystemError, message);
 }
 
 void raise_note_added(uint64_t added)

@@ -11,7 +11,7 @@
 
 #include "engine/navmap.h"
 
-#define RAISE_CLASSES 22 /* one per failing status; raise.c asserts it */
+#define RAISE_CLASSES 23 /* one per failing status; raise.c asserts it */
 
 /* Part of the module's state. */
 struct raise_table {
@@ -29,6 +29,9 @@ PyObject *raise_status(const struct raise_table *table, navmap_status status);
 
 /* The same for a handle that Python has closed: the engine is not asked. */
 PyObject *raise_closed(const struct raise_table *table);
+
+/* Set the class of `status` with a message of the binding's own. */
+void raise_message(const struct raise_table *table, navmap_status status, PyObject *message);
 
 /* Give the exception that is set an attribute `added`, the rows that an interrupted or failed add
  * left in the index.  Works on any exception, KeyboardInterrupt too; one that takes no attributes

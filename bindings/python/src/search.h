@@ -1,4 +1,4 @@
-/* search.h -- a batch of queries, searched a few at a time so that Ctrl-C is heard. */
+/* search.h -- a batch of queries, searched some at a time so that Ctrl-C is heard. */
 #ifndef NAVMAP_BINDINGS_SEARCH_H
 #define NAVMAP_BINDINGS_SEARCH_H
 
@@ -28,7 +28,8 @@ struct search_call {
 };
 
 /* Called with the GIL, which is released while the engine works.  0, and `status` says how it
- * went; or -1 with an exception set by a signal handler, such as KeyboardInterrupt. */
+ * went; or -1 with an exception set: by a signal handler, such as KeyboardInterrupt, or for want
+ * of memory. */
 int search_run(struct search_call *call);
 
 #endif

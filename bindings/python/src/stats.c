@@ -1,70 +1,54 @@
 /* stats.c -- a table of the fields of struct navmap_stats, so that adding one is adding a line. */
 #include "bindings/python/src/stats.h"
 
-#include <stddef.h>
-#include <stdint.h>
+#include "bindings/python/src/fields.h"
 
-#define FIELD(name)                                                                                \
-#name, offsetof(struct navmap_stats, name), sizeof(((struct navmap_stats *)0)->name)
-
-static const struct {
-    const char *name;
-    size_t offset, size;
-} FIELDS[] = {
-    {FIELD(dim)},
-    {FIELD(space)},
-    {FIELD(M)},
-    {FIELD(ef_construction)},
-    {FIELD(mode)},
-    {FIELD(durability)},
-    {FIELD(allow_replace_deleted)},
-    {FIELD(format_major)},
-    {FIELD(format_minor)},
-    {FIELD(entry_slot)},
-    {FIELD(entry_level)},
-    {FIELD(writer_held)},
-    {FIELD(writer_pid)},
-    {FIELD(poisoned)},
-    {FIELD(slots_per_chunk)},
-    {FIELD(generation)},
-    {FIELD(random_seed)},
-    {FIELD(max_elements)},
-    {FIELD(inserted)},
-    {FIELD(last_lsn)},
-    {FIELD(checkpoint_lsn)},
-    {FIELD(applied_lsn)},
-    {FIELD(n_live)},
-    {FIELD(n_deleted)},
-    {FIELD(n_dead)},
-    {FIELD(n_free)},
-    {FIELD(nslots)},
-    {FIELD(nchunks)},
-    {FIELD(capacity)},
-    {FIELD(pending)},
-    {FIELD(wal_bytes)},
-    {FIELD(checkpoint_bytes)},
-    {FIELD(data_file_bytes)},
-    {FIELD(data_allocated_bytes)},
-    {FIELD(lmdb_allocated_bytes)},
-    {FIELD(state_bytes)},
-    {FIELD(row_bytes)},
-    {FIELD(upper_bytes)},
-    {FIELD(tag_bytes)},
-    {FIELD(code_bytes)},
-    {FIELD(vector_bytes)},
+static const struct field FIELDS[] = {
+    FIELD(navmap_stats, dim),
+    FIELD(navmap_stats, space),
+    FIELD(navmap_stats, M),
+    FIELD(navmap_stats, ef_construction),
+    FIELD(navmap_stats, mode),
+    FIELD(navmap_stats, durability),
+    FIELD(navmap_stats, allow_replace_deleted),
+    FIELD(navmap_stats, format_major),
+    FIELD(navmap_stats, format_minor),
+    FIELD(navmap_stats, entry_slot),
+    FIELD(navmap_stats, entry_level),
+    FIELD(navmap_stats, writer_held),
+    FIELD(navmap_stats, writer_pid),
+    FIELD(navmap_stats, poisoned),
+    FIELD(navmap_stats, slots_per_chunk),
+    FIELD(navmap_stats, in_memory),
+    FIELD(navmap_stats, generation),
+    FIELD(navmap_stats, random_seed),
+    FIELD(navmap_stats, max_elements),
+    FIELD(navmap_stats, inserted),
+    FIELD(navmap_stats, last_lsn),
+    FIELD(navmap_stats, checkpoint_lsn),
+    FIELD(navmap_stats, applied_lsn),
+    FIELD(navmap_stats, n_live),
+    FIELD(navmap_stats, n_deleted),
+    FIELD(navmap_stats, n_dead),
+    FIELD(navmap_stats, n_free),
+    FIELD(navmap_stats, nslots),
+    FIELD(navmap_stats, nchunks),
+    FIELD(navmap_stats, capacity),
+    FIELD(navmap_stats, pending),
+    FIELD(navmap_stats, wal_bytes),
+    FIELD(navmap_stats, checkpoint_bytes),
+    FIELD(navmap_stats, data_file_bytes),
+    FIELD(navmap_stats, data_allocated_bytes),
+    FIELD(navmap_stats, lmdb_allocated_bytes),
+    FIELD(navmap_stats, state_bytes),
+    FIELD(navmap_stats, row_bytes),
+    FIELD(navmap_stats, upper_bytes),
+    FIELD(navmap_stats, tag_bytes),
+    FIELD(navmap_stats, code_bytes),
+    FIELD(navmap_stats, vector_bytes),
 };
 
 PyObject *stats_dict(const struct navmap_stats *stats)
 {
-    PyObject *dict = PyDict_New();
-    for (size_t i = 0; dict != NULL && i < sizeof(FIELDS) / sizeof(FIELDS[0]); i++) {
-        const char *at = (const char *)stats + FIELDS[i].offset;
-        uint64_t number = FIELDS[i].size == sizeof(uint32_t) ? *(const uint32_t *)(const void *)at
-                                                             : *(const uint64_t *)(const void *)at;
-        PyObject *value = PyLong_FromUnsignedLongLong(number);
-        if (value == NULL || PyDict_SetItemString(dict, FIELDS[i].name, value) < 0)
-            Py_CLEAR(dict);
-        Py_XDECREF(value);
-    }
-    return dict;
+    return fields_dict(stats, FIELDS, FIELDS_COUNT(FIELDS));
 }
