@@ -37,17 +37,25 @@ static uint64_t wanted_reserve(uint64_t size)
     return want > size ? want : size;
 }
 
-/* At a multiple of a huge page, so that such pages of the file can be mapped whole. */
+/* `bytes` of address space, if it can be had at a multiple of a huge page: huge pages of the file
+ * can then be mapped whole. */
 static navmap_status reserve(uint64_t bytes, const char *path, uint8_t **ret_base)
 {
+    const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
     void *start = NULL;
-    TRY(io_mmap(NULL, bytes + HUGE_PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
-                0, path, &start));
-    uint8_t *first = start;
+    navmap_status status = io_mmap(NULL, bytes + HUGE_PAGE, PROT_NONE, flags, -1, 0, path, &start);
+    if (status == NAVMAP_ENOMEM) {
+        TRY(io_mmap(NULL, bytes, PROT_NONE, flags, -1, 0, path, &start));
+        *ret_base = start;
+        return NAVMAP_OK;
+    }
+    TRY(status);
+    uint8_t *base = start;
     uint64_t before = HUGE_PAGE - (uintptr_t)start % HUGE_PAGE;
-    (void)munmap(first, before);
-    (void)munmap(first + before + bytes, HUGE_PAGE - before);
-    *ret_base = first + before;
+    (void)munmap(base, before);
+    if (before < HUGE_PAGE)
+        (void)munmap(base + before + bytes, HUGE_PAGE - before);
+    *ret_base = base + before;
     return NAVMAP_OK;
 }
 
