@@ -30,8 +30,8 @@
 #define STAGE_LABELS_MAX 32768u             /* label changes of one commit */
 #define STAGE_LOGGED_BYTES_MAX (256u << 10) /* payloads beyond this go direct (FORMAT.md, log) */
 
-/* A word of ov: a record number + 1, and what most askers want to know without the cache line of the
- * record. */
+/* A word of ov: a record number + 1, and what most askers want to know without the cache line of
+ * the record. */
 #define OV_STATE 0x40000000u  /* STAGE_STATE */
 #define OV_LOGGED 0x80000000u /* STAGE_LOGGED */
 #define OV_NUMBER(word) ((word)&0x3fffffffu)
