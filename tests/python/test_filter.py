@@ -320,6 +320,16 @@ def test_several_threads_ask(ix):
     assert len(names) > 1 and threading.get_ident() in names
 
 
+def test_a_function_keeps_to_the_calling_thread_unless_told_otherwise(ix):
+    names = set()
+    ix.num_threads = 4
+    for search in (ix.knn_query, ix.exact_query):
+        search(
+            vectors_of(range(200), DIM), 3, filter=lambda _: names.add(threading.get_ident()) or 1
+        )
+    assert names == {threading.get_ident()}
+
+
 def test_filters_from_many_python_threads(ix):
     errors = []
 
