@@ -1,9 +1,12 @@
 /* graph.c -- greedy descent and beam search; see graph.h for G1..G4.
  *
  * Each walk is written once and compiled twice, with `edit` a constant, so that the query path
- * carries no branch of the writer's.
+ * carries no branch of the writer's; the beam search once more with `sieved`, so that a query
+ * without a filter carries none of the filter's.
  */
 #include "engine/graph.h"
+
+#include "engine/filter.h"
 
 #define INLINE static inline __attribute__((always_inline))
 #define AHEAD 4u /* vectors asked for before they are needed */
@@ -149,9 +152,19 @@ uint32_t graph_descend(const struct graph *g, const float *query, uint32_t slot,
                    : descend(g, false, query, slot, from, to);
 }
 
+/* Where the row of a node of level 0 is, should it be expanded. */
+INLINE void prefetch_row(const struct graph *g, bool edit, uint32_t id)
+{
+    const struct stage_slot *r = edit ? edit_record(g->edit, id) : NULL;
+    if (r)
+        prefetch(r, (uint32_t)sizeof *r + g->M0 * 4);
+    else
+        prefetch(view_row(g->view, id), g->M0 * 4);
+}
+
 /* Into the beam: what the node is worth is asked only now, when it is near enough to matter. */
-INLINE void offer(const struct graph *g, bool edit, struct pool *pool, float d, uint32_t id,
-                  uint32_t level)
+INLINE void offer(const struct graph *g, bool edit, bool sieved, struct pool *pool, float d,
+                  uint32_t id, uint32_t level)
 {
     uint32_t word = 0;
     if (edit) {
@@ -162,14 +175,14 @@ INLINE void offer(const struct graph *g, bool edit, struct pool *pool, float d, 
             word = STATE_WORD(0, SLOT_LIVE);
     } else {
         word = atomic_load_explicit(view_state(g->view, id), memory_order_acquire); /* q4 */
-        if (STATE_STATUS(word) != SLOT_LIVE)
+        if (STATE_STATUS(word) != SLOT_LIVE || (sieved && !sieve_admits(g->sieve, id, word)))
             word = 0;
     }
     pool_offer(pool, d, id, word);
 }
 
-INLINE void search(const struct graph *g, bool edit, struct scratch *s, const float *query,
-                   uint32_t slot, uint32_t level, uint32_t ef)
+INLINE void search(const struct graph *g, bool edit, bool sieved, struct scratch *s,
+                   const float *query, uint32_t slot, uint32_t level, uint32_t ef)
 {
     struct pool *pool = &s->pool;
     uint32_t *fresh = s->fresh, dim_bytes = g->distance->dim * 4;
@@ -178,9 +191,10 @@ INLINE void search(const struct graph *g, bool edit, struct scratch *s, const fl
     visited_test_set(&s->visited, slot);
     if (edit && g->self != 0)
         visited_test_set(&s->visited, g->self);
-    offer(g, edit, pool, distance_hint(g->distance, query, vector_of(g, edit, slot)), slot, level);
+    offer(g, edit, sieved, pool, distance_hint(g->distance, query, vector_of(g, edit, slot)), slot,
+          level);
 
-    for (uint32_t node; pool_next(pool, &node);) {
+    for (uint32_t node; !(sieved && g->sieve->halt) && pool_next(pool, &node);) {
         /* First the ids not met before, so that their vectors can be on the way; then the sums. */
         uint32_t n = read_row(g, edit, node, level, fresh), m = 0;
         for (uint32_t i = 0; i < n; i++) {
@@ -198,8 +212,8 @@ INLINE void search(const struct graph *g, bool edit, struct scratch *s, const fl
             float d = s->dists[i];
             if (!(d < pool->bound)) /* NaN, a hint gone wrong, is as good as far away */
                 continue;
-            prefetch(view_row(g->view, fresh[i]), g->M0 * 4);
-            offer(g, edit, pool, d < FLT_MAX ? d : FLT_MAX, fresh[i], level);
+            prefetch_row(g, edit, fresh[i]);
+            offer(g, edit, sieved, pool, d < FLT_MAX ? d : FLT_MAX, fresh[i], level);
         }
     }
 }
@@ -208,7 +222,9 @@ void graph_search(const struct graph *g, struct scratch *s, const float *query, 
                   uint32_t level, uint32_t ef)
 {
     if (g->edit)
-        search(g, true, s, query, slot, level, ef);
+        search(g, true, false, s, query, slot, level, ef);
+    else if (g->sieve)
+        search(g, false, true, s, query, slot, level, ef);
     else
-        search(g, false, s, query, slot, level, ef);
+        search(g, false, false, s, query, slot, level, ef);
 }

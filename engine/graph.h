@@ -7,8 +7,9 @@
  * G1  An id read from a row is used only if 0 < id < nslots, a cell only if < ncells (W2, W3).
  * G2  Every walk ends on any content: the beam search meets each id at most once, the descent
  *     moves only to a strictly smaller distance, a level is at most LAYOUT_LEVEL_MAX.
- * G3  Committed graph: any id may be walked through; only LIVE slots are results, and the state
- *     word that said so stays with them.  A distance is a hint until search.c has re-checked it.
+ * G3  Committed graph: any id may be walked through; only LIVE slots that the filter admits are
+ *     results, and the state word that said so stays with them.  A distance is a hint until
+ *     search.c has re-checked it.
  * G4  Writer's graph: FREE slots are not walked, DEAD ones and the `dying` slot are walked but are
  *     no results, LIVE and DELETED ones that reach the level are.
  */
@@ -23,14 +24,17 @@
 #include "storage/stage.h"
 #include "storage/view.h"
 
+struct sieve; /* filter.h */
+
 struct graph {
     const struct view *view;
     const struct stage *edit; /* NULL: the committed graph */
     const struct distance *distance;
     uint32_t nslots, ncells;
     uint32_t M, M0;
-    uint32_t dying; /* writer: the slot that the item in hand supersedes, or 0 */
-    uint32_t self;  /* writer: the slot in hand, never a result, or 0 */
+    uint32_t dying;      /* writer: the slot that the item in hand supersedes, or 0 */
+    uint32_t self;       /* writer: the slot in hand, never a result, or 0 */
+    struct sieve *sieve; /* committed graph: which labels are results; NULL = all */
 };
 
 /* An id of a row that others may be changing. */

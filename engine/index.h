@@ -9,6 +9,7 @@
 
 #include "engine/crew.h"
 #include "engine/distance/distance.h"
+#include "engine/filter.h"
 #include "engine/graph.h"
 #include "engine/navmap.h"
 #include "engine/scratch.h"
@@ -52,12 +53,16 @@ navmap_status index_insert(navmap_index *ix, struct scratch *s,
                            const struct insert *in) NAVMAP_MUST_USE;
 
 /* exact.c: the best k of the committed index into s->rank, ascending, at most k of them.  `query`
- * is prepared (normalised). */
-navmap_status index_scan(navmap_index *ix, struct scratch *s, const float *query,
-                         uint64_t k) NAVMAP_MUST_USE;
+ * is prepared (normalised); `filter` may be NULL. */
+navmap_status index_scan(navmap_index *ix, struct scratch *s, const struct filter *filter,
+                         const float *query, uint64_t k) NAVMAP_MUST_USE;
+/* search.c: the same by a walk with a beam of `ef` >= k, or by a scan where that is cheaper. */
+navmap_status index_walk(navmap_index *ix, struct scratch *s, const struct filter *filter,
+                         const float *query, uint64_t k, uint32_t ef) NAVMAP_MUST_USE;
 /* search.c: what both searches check, and do for each query of a batch. */
-typedef navmap_status index_searcher(navmap_index *ix, struct scratch *s, const float *query,
-                                     uint64_t k, uint32_t ef);
+typedef navmap_status index_searcher(navmap_index *ix, struct scratch *s,
+                                     const struct filter *filter, const float *query, uint64_t k,
+                                     uint32_t ef);
 navmap_status index_search(navmap_index *ix, const char *what, index_searcher *searcher,
                            uint64_t nq, const float *queries, uint64_t k,
                            const struct navmap_search_options *options, uint64_t *ret_labels,

@@ -8,7 +8,8 @@
  * A3  No row gains a link to a DEAD slot, to the slot that this item supersedes, or to itself.
  * A4  A node that reaches nobody through the entry is linked by a scan of all slots, and where it
  *     is nobody's neighbour even then, it is the only one: it becomes the entry.  While there is no
- *     entry, or one that a higher node is about to replace, one thread at a time inserts such a node.
+ *     entry, or one that a higher node is about to replace, one thread at a time inserts such a
+ *     node.
  * A5  At least one neighbour links back.  When all have rows of nearer ones, the nearest gives up
  *     its last link, and the new node takes that one over, so that nobody loses a way in.
  * A6  A copy (select.h, S1) that a copy's row gives up for the new node, itself a copy, is taken
@@ -250,7 +251,7 @@ static void link_item(navmap_index *ix, struct scratch *s, struct graph *g, stru
     }
 }
 
-/* The label is in, so the promise is kept: before the item ends, so that whoever holds the write lock
+/* The label is in, so the promise is kept: before the item ends, so that who holds the write lock
  * exclusively sees the one or the other. */
 static void keep_promise(navmap_index *ix, const struct insert *in)
 {

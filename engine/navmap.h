@@ -128,15 +128,16 @@ struct navmap_add_options {
  * hnswlib's words) and NAVMAP_EFULL change nothing.  Later failures (NAVMAP_ENOSPC,
  * NAVMAP_EPOISONED, NAVMAP_ENOMEM, NAVMAP_EINTERRUPTED) leave the first *ret_added rows in the
  * index, whole; of the rows behind, those that other threads had in hand may be in as well, at most
- * num_threads - 1.  *ret_added is written always (it may be NULL).  Algorithm: HNSW insertion, Malkov and Yashunin 2018, algorithms 1, 2, 4 and 5. */
+ * num_threads - 1.  *ret_added is written always (it may be NULL).  Algorithm: HNSW insertion,
+ * Malkov and Yashunin 2018, algorithms 1, 2, 4 and 5. */
 NAVMAP_API navmap_status navmap_add(navmap_index *index, uint64_t n, const float *vectors,
                                     const uint64_t *labels,
                                     const struct navmap_add_options *options,
                                     uint64_t *ret_added) NAVMAP_MUST_USE;
 
 /* May the label be returned?  1 = yes, 0 = no, negative = stop: the search ends with
- * NAVMAP_EINTERRUPTED.  Asked about live items only, at most once per item and query as a rule, from
- * any of the searching threads, with no lock held: it may call anything on the same handle. */
+ * NAVMAP_EINTERRUPTED.  Asked about live items only, at most once per item and query as a rule,
+ * from any of the searching threads, with no lock held: it may call anything on the same handle. */
 typedef int navmap_filter(void *ctx, uint64_t label);
 
 struct navmap_search_options {

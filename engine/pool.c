@@ -152,8 +152,8 @@ static void to_heaps(struct pool *p)
 
 static void line_offer(struct pool *p, struct pool_entry e)
 {
-    /* The place after the equals: order of arrival.  Halved without a branch on the comparison, which
-     * nobody could predict. */
+    /* The place after the equals: order of arrival.  Halved without a branch on the comparison,
+     * which nobody could predict. */
     uint32_t lo = 0;
     for (uint32_t n = p->n; n > 0;) {
         uint32_t half = (n + 1) / 2;

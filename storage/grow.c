@@ -21,7 +21,7 @@ static navmap_status map_tail(struct store *s, uint32_t nchunks)
     if (fits)
         return NAVMAP_OK;
     if (s->in_memory) {
-        /* Nobody changes the old one while write_lock is held; queries that have it finish on it. */
+        /* Nobody changes the old one while write_lock is held; queries finish on it. */
         TRY(view_anonymous(&s->view->layout, nchunks, nchunks, &larger));
         uint32_t have = atomic_load_explicit(&s->view->nchunks, memory_order_relaxed);
         memcpy(larger->wbase, s->view->base, layout_file_bytes(&s->view->layout, have));

@@ -6,7 +6,7 @@
  * The last three are leaves.  view_lock is held for a pointer load and an increment, or while the
  * map grows.
  *
- * J1  write_lock is held shared from the beginning to the end of an item, and exclusively by whoever
+ * J1  write_lock is held shared from the beginning to the end of an item, and exclusively by who
  *     must find whole items only: a commit, growth, a mark, a portion of the sweep.  What several
  *     adders share beside rows is changed under item_lock, or with write_lock held exclusively.
  * J2  The label of an item is locked while it is under way, so that two adders of one label follow
@@ -90,7 +90,8 @@ struct store {
     void *observer_ctx;
 };
 
-/* commit.c: everything staged, one lsn.  write_lock held exclusively.  An empty stage is NAVMAP_OK. */
+/* commit.c: everything staged, one lsn.  write_lock held exclusively.  An empty stage is
+ * NAVMAP_OK. */
 navmap_status store_commit_locked(struct store *s) NAVMAP_MUST_USE;
 /* checkpoint.c: K1..K3. No lock but checkpoint_lock may be held. */
 navmap_status store_checkpoint(struct store *s) NAVMAP_MUST_USE;
@@ -136,7 +137,7 @@ navmap_status store_deleted_take(struct store *s, uint32_t *ret_slot) NAVMAP_MUS
 void store_deleted_add(struct store *s, uint32_t slot);
 /* items.c: the state word, staged or in the map.  Takes the node's lock. */
 void store_state_set(struct store *s, uint32_t slot, uint32_t gen, enum slot_status status);
-/* Private: what readers see of the root. */
+/* root.c.  Private: what readers see of the root. */
 void store_root_show(struct store *s);
 /* find.c */
 /* The label as LMDB has it.  No lock of ours is needed. */

@@ -331,8 +331,7 @@ void store_item_payload(struct store *s, struct store_item *item, const void *co
     r->payload = image;
     for (uint32_t i = 0; i < l->M0; i++)
         atomic_store_explicit(&r->row[i], 0, memory_order_relaxed);
-    atomic_store_explicit(&r->flags, STAGE_ROW | (image ? STAGE_LOGGED : STAGE_DIRECT),
-                          memory_order_release);
+    stage_slot_flag(e, r, STAGE_ROW | (image ? STAGE_LOGGED : STAGE_DIRECT));
     for (uint32_t level = 1; level <= item->level; level++)
         (void)stage_upper_get(e, TAG_CELL(item->up) + level - 1, NULL);
     store_node_unlock(s, item->slot);
@@ -358,7 +357,7 @@ _Atomic uint32_t *store_row_edit(struct store *s, uint32_t slot, uint32_t level)
         for (uint32_t i = 0; i < l->M0; i++)
             atomic_store_explicit(&r->row[i], atomic_load_explicit(&row[i], memory_order_relaxed),
                                   memory_order_relaxed);
-        atomic_fetch_or_explicit(&r->flags, STAGE_ROW, memory_order_release); /* S4 */
+        stage_slot_flag(e, r, STAGE_ROW);
     }
     return r->row;
 }
@@ -376,25 +375,13 @@ void store_state_set(struct store *s, uint32_t slot, uint32_t gen, enum slot_sta
     store_node_lock(s, slot);
     struct stage_slot *r = stage_slot_get(&s->stage, slot);
     atomic_store_explicit(&r->state, word, memory_order_release);
-    atomic_fetch_or_explicit(&r->flags, STAGE_STATE, memory_order_release); /* S4 */
+    stage_slot_flag(&s->stage, r, STAGE_STATE);
     store_node_unlock(s, slot);
 }
 
 static _Atomic uint64_t *live_word(struct store *s, size_t field)
 {
     return (_Atomic uint64_t *)(void *)(s->view->wbase + LAYOUT_LIVE_OFFSET + field);
-}
-
-void store_root_show(struct store *s)
-{
-    if (!s->in_memory)
-        return;
-    const struct disk_root *root = &s->stage.root;
-    uint64_t word[sizeof *root / 8];
-    memcpy(word, root, sizeof word);
-    _Atomic uint64_t *shown = (_Atomic uint64_t *)(void *)(s->view->wbase + LAYOUT_ROOT_OFFSET);
-    for (size_t i = 0; i < sizeof word / sizeof *word; i++)
-        atomic_store_explicit(&shown[i], word[i], memory_order_release);
 }
 
 void store_item_publish(struct store *s, struct store_item *item)
@@ -454,44 +441,6 @@ void store_item_end(struct store *s, struct store_item *item)
     unlock_item(s, item);
 }
 
-/* The root -------------------------------------------------------------------------------------*/
-
-struct disk_root store_root(struct store *s)
-{
-    (void)pthread_mutex_lock(&s->item_lock);
-    struct disk_root root = s->stage.root;
-    (void)pthread_mutex_unlock(&s->item_lock);
-    return root;
-}
-
-struct disk_root store_root_between(struct store *s)
-{
-    store_enter(s);
-    (void)pthread_rwlock_rdlock(&s->write_lock);
-    struct disk_root root = store_root(s);
-    (void)pthread_rwlock_unlock(&s->write_lock);
-    return root;
-}
-
-void store_entry_lock(struct store *s)
-{
-    (void)pthread_mutex_lock(&s->entry_lock);
-}
-
-void store_entry_unlock(struct store *s)
-{
-    (void)pthread_mutex_unlock(&s->entry_lock);
-}
-
-void store_entry_set(struct store *s, uint32_t slot, uint32_t level)
-{
-    (void)pthread_mutex_lock(&s->item_lock);
-    s->stage.root.entry = ENTRY(level, slot);
-    s->stage.root_changed = true;
-    store_root_show(s);
-    (void)pthread_mutex_unlock(&s->item_lock);
-}
-
 /* Marks ---------------------------------------------------------------------------------------*/
 
 navmap_status store_mark(struct store *s, uint64_t label, bool deleted)
@@ -520,22 +469,6 @@ navmap_status store_mark(struct store *s, uint64_t label, bool deleted)
         store_deleted_add(s, found.slot);
     s->stage.root_changed = true;
     s->stage.items++;
-    store_root_show(s);
-    return NAVMAP_OK;
-}
-
-navmap_status store_resize(struct store *s, uint64_t max_elements)
-{
-    struct disk_root *root = &s->stage.root;
-    TRY(store_check_writable(s));
-    uint64_t labels = root->n_live + root->n_deleted;
-    if (max_elements < labels && (max_elements > 0 || s->bounded))
-        return fail(NAVMAP_EINVAL,
-                    "Cannot resize, max element is less than the current number of elements: "
-                    "max_elements would be %llu, %llu labels are present",
-                    (unsigned long long)max_elements, (unsigned long long)labels);
-    root->max_elements = max_elements;
-    s->stage.root_changed = true;
     store_root_show(s);
     return NAVMAP_OK;
 }

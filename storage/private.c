@@ -8,7 +8,7 @@
 
 #include "storage/handle.h"
 
-/* The fewest chunks for what is expected: memory is taken by the page, and one chunk is simplest. */
+/* The fewest chunks for what is expected: memory is taken by the page, and one is simplest. */
 static uint32_t chunk_shift(uint64_t slots)
 {
     uint32_t shift = LAYOUT_SHIFT_MIN + 2;

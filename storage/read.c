@@ -148,6 +148,54 @@ static navmap_status find(struct store *s, const struct view *v, uint64_t label,
     return NAVMAP_OK;
 }
 
+/* Is the entry what the map says?  The slot, when it is live. */
+static bool entry_holds(const struct view *v, uint64_t label, struct label_entry entry,
+                        uint32_t *ret_slot)
+{
+    struct seen at = {0, 0};
+    *ret_slot = 0;
+    if (entry.slot == 0)
+        return true;
+    if (entry.slot >= view_slots(v) || !slot_owns(v, entry.slot, label, &at) ||
+        STATE_GEN(at.state) != entry.gen)
+        return false;
+    *ret_slot = STATE_STATUS(at.state) == SLOT_LIVE ? at.slot : 0;
+    return true;
+}
+
+static bool private_slots(struct store *s, const struct view *v, uint32_t n, const uint64_t *labels,
+                          uint32_t *ret_slots)
+{
+    bool sure = true;
+    (void)pthread_mutex_lock(&s->item_lock);
+    for (uint32_t i = 0; i < n && sure; i++)
+        sure = entry_holds(v, labels[i], store_label_now(s, labels[i], (struct label_entry){0, 0}),
+                           &ret_slots[i]);
+    (void)pthread_mutex_unlock(&s->item_lock);
+    return sure;
+}
+
+navmap_status store_slots(struct store *s, const struct view *v, uint32_t n, const uint64_t *labels,
+                          uint32_t *ret_slots, bool *ret_sure)
+{
+    struct wal *w = s->in_memory ? NULL : lookup_wal(s);
+    struct wal_txn t;
+    struct wal_state state;
+    *ret_sure = s->in_memory && private_slots(s, v, n, labels, ret_slots);
+    if (!w || wal_txn_read(w, &t) != NAVMAP_OK)
+        return NAVMAP_OK;
+    navmap_status status = wal_get_state(&t, &state);
+    bool sure = status == NAVMAP_OK && state.generation == v->layout.generation;
+    for (uint32_t i = 0; i < n && sure; i++) {
+        struct label_entry entry = {0, 0};
+        status = labels_get(&t, state.generation, s->uuid_low, labels[i], &entry);
+        sure = status == NAVMAP_OK && entry_holds(v, labels[i], entry, &ret_slots[i]);
+    }
+    wal_txn_abort(&t);
+    *ret_sure = sure;
+    return status;
+}
+
 /* Copy what a slot holds; *ret_same = false when it was reused meanwhile. */
 static navmap_status copy_vector(const struct view *v, const struct seen *at, uint64_t label,
                                  float *ret_vector, bool *ret_same)
@@ -205,6 +253,86 @@ navmap_status store_contains(struct store *s, uint64_t label, enum slot_status *
     store_view_end(s, v);
     TRY(status);
     *ret_status = at.slot == 0 ? SLOT_FREE : STATE_STATUS(at.state);
+    return NAVMAP_OK;
+}
+
+/* The label table by itself -------------------------------------------------------------------*/
+
+/* A transaction on the table of the view's generation; asked = false: there is none to be had. */
+static navmap_status table_begin(struct store *s, const struct view *v, struct wal_txn *t,
+                                 struct store_where *ret_where)
+{
+    struct wal *w = lookup_wal(s);
+    struct wal_state state = {0};
+    *ret_where = (struct store_where){.asked = false};
+    if (w == NULL)
+        return NAVMAP_OK;
+    navmap_status status = wal_txn_read(w, t);
+    if (status != NAVMAP_OK) /* no place among its readers, unless it is broken */
+        return status == NAVMAP_EPOISONED ? status : NAVMAP_OK;
+    status = wal_get_state(t, &state);
+    ret_where->asked = status == NAVMAP_OK && state.generation == v->layout.generation;
+    ret_where->current = state.last_lsn == view_load64(&view_root(v)->lsn, memory_order_relaxed);
+    if (!ret_where->asked)
+        wal_txn_abort(t);
+    return status;
+}
+
+navmap_status store_where(struct store *s, const struct view *v, uint64_t label,
+                          struct store_where *ret_where)
+{
+    struct label_entry entry;
+    struct wal_txn t;
+    navmap_status status = NAVMAP_OK;
+    store_enter(s);
+    if (s->in_memory) {
+        (void)pthread_mutex_lock(&s->item_lock);
+        entry = store_label_now(s, label, (struct label_entry){0, 0});
+        (void)pthread_mutex_unlock(&s->item_lock);
+        *ret_where = (struct store_where){entry.slot, entry.gen, true, true};
+        return NAVMAP_OK;
+    }
+    TRY(table_begin(s, v, &t, ret_where));
+    if (!ret_where->asked)
+        return NAVMAP_OK;
+    status = labels_get(&t, v->layout.generation, s->uuid_low, label, &entry);
+    wal_txn_abort(&t);
+    TRY(status);
+    ret_where->slot = entry.slot;
+    ret_where->gen = entry.gen;
+    return NAVMAP_OK;
+}
+
+static int count_label(void *ctx, uint64_t label, struct label_entry entry, bool sound)
+{
+    uint64_t *n = ctx;
+    (void)label;
+    (void)entry;
+    (void)sound;
+    ++*n;
+    return 0;
+}
+
+navmap_status store_where_all(struct store *s, const struct view *v, uint64_t *ret_n,
+                              struct store_where *ret_where)
+{
+    struct wal_txn t;
+    uint64_t n = 0;
+    store_enter(s);
+    if (s->in_memory) {
+        (void)pthread_mutex_lock(&s->item_lock);
+        *ret_n = s->table.n;
+        (void)pthread_mutex_unlock(&s->item_lock);
+        *ret_where = (struct store_where){.asked = true, .current = true};
+        return NAVMAP_OK;
+    }
+    TRY(table_begin(s, v, &t, ret_where));
+    if (!ret_where->asked)
+        return NAVMAP_OK;
+    navmap_status status = labels_walk(&t, v->layout.generation, s->uuid_low, 0, count_label, &n);
+    wal_txn_abort(&t);
+    TRY(status);
+    *ret_n = n;
     return NAVMAP_OK;
 }
 

@@ -8,6 +8,7 @@
 #include "storage/fail.h"
 
 #define SLOTS_CAP (512u << 10)
+#define LARGE (64u << 10)                       /* slots */
 #define LABEL_HASH_SIZE (2u * STAGE_LABELS_MAX) /* a power of two */
 #define CELL_HEADER 16u
 
@@ -30,6 +31,13 @@ static void unreserve(void *p, uint64_t bytes)
         (void)munmap(p, bytes);
 }
 
+/* Adders look all over an arena: in a large index huge pages are worth their memory. */
+static void advise(void *p, uint64_t bytes, uint64_t slots)
+{
+    if (slots >= LARGE)
+        (void)madvise(p, bytes, MADV_HUGEPAGE);
+}
+
 static navmap_status grow_overlay(_Atomic uint32_t **overlay, uint64_t *size, uint64_t need)
 {
     if (*size >= need)
@@ -42,6 +50,7 @@ static navmap_status grow_overlay(_Atomic uint32_t **overlay, uint64_t *size, ui
                     (unsigned long long)need);
     *overlay = p;
     *size = larger;
+    advise(p, larger * 4, need);
     return NAVMAP_OK;
 }
 
@@ -50,6 +59,7 @@ navmap_status stage_follow(struct stage *e, const struct view *view)
     if (e->slots) {
         TRY(grow_overlay(&e->ov, &e->ov_slots, view_slots(view)));
         TRY(grow_overlay(&e->ov_upper, &e->ov_cells, view_cells(view)));
+        advise(e->slots, e->slots_cap * e->slot_stride, view_slots(view));
     }
     e->view = view;
     return NAVMAP_OK;
@@ -169,13 +179,21 @@ struct stage_slot *stage_slot_get(struct stage *e, uint32_t slot)
 {
     uint32_t n = atomic_load_explicit(&e->ov[slot], memory_order_acquire);
     if (n != 0)
-        return stage_slot_at(e, n - 1);
+        return stage_slot_at(e, OV_NUMBER(n) - 1);
     n = atomic_fetch_add_explicit(&e->n_slots, 1, memory_order_relaxed) + 1;
     struct stage_slot *r = stage_slot_at(e, n - 1);
     r->slot = slot;
     atomic_init(&r->flags, 0);
     atomic_store_explicit(&e->ov[slot], n, memory_order_release); /* S4 */
     return r;
+}
+
+void stage_slot_flag(struct stage *e, struct stage_slot *r, uint32_t flags)
+{
+    uint32_t known = (flags & STAGE_STATE ? OV_STATE : 0) | (flags & STAGE_LOGGED ? OV_LOGGED : 0);
+    atomic_fetch_or_explicit(&r->flags, flags, memory_order_release);
+    if (known)
+        atomic_fetch_or_explicit(&e->ov[r->slot], known, memory_order_release);
 }
 
 struct stage_upper *stage_upper_get(struct stage *e, uint32_t cell, const _Atomic uint32_t *ids)

@@ -30,6 +30,12 @@
 #define STAGE_LABELS_MAX 32768u             /* label changes of one commit */
 #define STAGE_LOGGED_BYTES_MAX (256u << 10) /* payloads beyond this go direct (FORMAT.md, log) */
 
+/* A word of ov: a record number + 1, and what most askers want to know without the cache line of the
+ * record. */
+#define OV_STATE 0x40000000u  /* STAGE_STATE */
+#define OV_LOGGED 0x80000000u /* STAGE_LOGGED */
+#define OV_NUMBER(word) ((word)&0x3fffffffu)
+
 enum stage_flag {
     STAGE_STATE = 1,  /* state is an image */
     STAGE_ROW = 2,    /* row is an image */
@@ -62,7 +68,7 @@ struct stage_label {
 
 struct stage {
     const struct view *view;
-    _Atomic uint32_t *ov;       /* [ov_slots]: 0, or record number + 1; NULL = write-through */
+    _Atomic uint32_t *ov;       /* [ov_slots]: 0, or a word as above; NULL = write-through */
     _Atomic uint32_t *ov_upper; /* [ov_cells] */
     uint64_t ov_slots, ov_cells;
     uint8_t *slots;    /* arena of struct stage_slot, slot_stride apart */
@@ -102,6 +108,8 @@ uint64_t stage_bytes(const struct stage *stage);
 /* Records; creating one cannot fail after stage_room.  A new slot record has no flag and no
  * content; a new upper record is a copy of `ids`, or empty when NULL. */
 struct stage_slot *stage_slot_get(struct stage *stage, uint32_t slot);
+/* The flags, in the record and in ov, once what they announce is there (S4). */
+void stage_slot_flag(struct stage *stage, struct stage_slot *record, uint32_t flags);
 struct stage_upper *stage_upper_get(struct stage *stage, uint32_t cell,
                                     const _Atomic uint32_t *ids);
 struct stage_label *stage_label_find(const struct stage *stage, uint64_t label);
@@ -121,16 +129,21 @@ static inline struct stage_upper *stage_upper_at(const struct stage *e, uint32_t
     return (struct stage_upper *)(void *)(e->uppers + (uint64_t)number * e->upper_stride);
 }
 
-/* The writer's view of the graph: staged if changed, else committed.  By adders, or with the write
- * lock held. -------------------------------------------------------------------------------------*/
+/* The writer's view of the graph: staged if changed, else committed.  For adders inside an item,
+ * and with the write lock held. ----------------------------------------------------------------*/
 
+static inline uint32_t edit_word(const struct stage *e, uint32_t slot)
+{
+    return e->ov ? atomic_load_explicit(&e->ov[slot], memory_order_acquire) : 0; /* S4 */
+}
+static inline const struct stage_slot *edit_record_of(const struct stage *e, uint32_t word)
+{
+    return OV_NUMBER(word) != 0 ? stage_slot_at(e, OV_NUMBER(word) - 1) : NULL;
+}
 /* The record of a slot, with all that was staged before it was announced; NULL when it has none. */
 static inline const struct stage_slot *edit_record(const struct stage *e, uint32_t slot)
 {
-    if (!e->ov)
-        return NULL;
-    uint32_t n = atomic_load_explicit(&e->ov[slot], memory_order_acquire); /* S4 */
-    return n != 0 ? stage_slot_at(e, n - 1) : NULL;
+    return edit_record_of(e, edit_word(e, slot));
 }
 static inline bool edit_has(const struct stage_slot *r, enum stage_flag flag)
 {
@@ -138,8 +151,9 @@ static inline bool edit_has(const struct stage_slot *r, enum stage_flag flag)
 }
 static inline uint32_t edit_state(const struct stage *e, uint32_t slot)
 {
-    const struct stage_slot *r = edit_record(e, slot);
-    return atomic_load_explicit(edit_has(r, STAGE_STATE) ? &r->state : view_state(e->view, slot),
+    uint32_t word = edit_word(e, slot);
+    return atomic_load_explicit(word & OV_STATE ? &edit_record_of(e, word)->state
+                                                : view_state(e->view, slot),
                                 memory_order_acquire);
 }
 static inline const _Atomic uint32_t *edit_row(const struct stage *e, uint32_t slot)
@@ -147,35 +161,34 @@ static inline const _Atomic uint32_t *edit_row(const struct stage *e, uint32_t s
     const struct stage_slot *r = edit_record(e, slot);
     return edit_has(r, STAGE_ROW) ? r->row : view_row(e->view, slot);
 }
-/* The tag, code row and vector row of a slot; staged logged payloads live in the arena. */
+/* A staged payload: tag, code row, vector row, one after the other; NULL = what the map has. */
+static inline const uint8_t *edit_payload(const struct stage *e, uint32_t slot)
+{
+    uint32_t word = edit_word(e, slot);
+    return word & OV_LOGGED ? edit_record_of(e, word)->payload : NULL;
+}
 static inline const struct disk_tag *edit_tag(const struct stage *e, uint32_t slot)
 {
-    const struct stage_slot *r = edit_record(e, slot);
-    if (edit_has(r, STAGE_LOGGED))
-        return (const struct disk_tag *)(const void *)r->payload;
-    return view_tag(e->view, slot);
+    const uint8_t *p = edit_payload(e, slot);
+    return p ? (const struct disk_tag *)(const void *)p : view_tag(e->view, slot);
 }
 static inline const uint8_t *edit_code(const struct stage *e, uint32_t slot)
 {
-    const struct stage_slot *r = edit_record(e, slot);
-    return edit_has(r, STAGE_LOGGED) ? r->payload + e->view->layout.tag_stride
-                                     : view_code(e->view, slot);
+    const uint8_t *p = edit_payload(e, slot);
+    return p ? p + e->view->layout.tag_stride : view_code(e->view, slot);
 }
 static inline const float *edit_vec(const struct stage *e, uint32_t slot)
 {
-    const struct stage_slot *r = edit_record(e, slot);
-    if (edit_has(r, STAGE_LOGGED))
-        return (const float *)(const void *)(r->payload + e->view->layout.tag_stride +
-                                             e->view->layout.code_stride);
-    return view_vec(e->view, slot);
+    const uint8_t *p = edit_payload(e, slot);
+    return p ? (const float *)(const void *)(p + e->view->layout.tag_stride +
+                                             e->view->layout.code_stride)
+             : view_vec(e->view, slot);
 }
 /* tag.up of a slot, which another adder may be giving its first payload. */
 static inline uint32_t edit_up(const struct stage *e, uint32_t slot)
 {
-    const struct stage_slot *r = edit_record(e, slot);
-    if (edit_has(r, STAGE_LOGGED))
-        return ((const struct disk_tag *)(const void *)r->payload)->up;
-    return view_tag_up(e->view, slot);
+    const uint8_t *p = edit_payload(e, slot);
+    return p ? ((const struct disk_tag *)(const void *)p)->up : view_tag_up(e->view, slot);
 }
 /* Upper row of `slot` at `level` >= 1, or NULL when the slot does not reach that level. */
 static inline const _Atomic uint32_t *edit_upper(const struct stage *e, uint32_t slot,

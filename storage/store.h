@@ -37,8 +37,8 @@ struct store_options {
 navmap_status store_create(const char *path, const struct layout_params *params,
                            uint64_t max_elements, const struct store_options *options,
                            struct store **ret_store) NAVMAP_MUST_USE;
-/* A private index: in memory, no file, no log, no lock file.  `bounded`: max_elements counts even when
- * it is 0.  The writer of itself; store_settle() and store_flush() have nothing to do. */
+/* A private index: in memory, no file, no log, no lock file.  `bounded`: max_elements counts even
+ * when it is 0.  The writer of itself; store_settle() and store_flush() have nothing to do. */
 navmap_status store_new_private(const struct layout_params *params, uint64_t max_elements,
                                 bool bounded, struct store **ret_store) NAVMAP_MUST_USE;
 bool store_in_memory(const struct store *s);
@@ -81,6 +81,24 @@ navmap_status store_get(struct store *s, uint64_t label, float *ret_vector) NAVM
 /* Is the label committed?  *ret_status is SLOT_LIVE or SLOT_DELETED, SLOT_FREE when absent. */
 navmap_status store_contains(struct store *s, uint64_t label,
                              enum slot_status *ret_status) NAVMAP_MUST_USE;
+/* The slots that n labels live in, 0 for those that are not live, by one read transaction: so n is
+ * to be some hundreds at most.  *ret_sure = false: the label table cannot be asked, or is ahead of
+ * the map; the slots themselves have to be looked through, and ret_slots means nothing. */
+navmap_status store_slots(struct store *s, const struct view *v, uint32_t n, const uint64_t *labels,
+                          uint32_t *ret_slots, bool *ret_sure) NAVMAP_MUST_USE;
+/* What the label table itself says, for holding it against the slots of a view. */
+struct store_where {
+    uint32_t slot, gen; /* slot 0 = the label is absent */
+    bool asked;         /* false: this process cannot ask the table; the rest is nothing */
+    bool current;       /* the table is at the view's commit: the two can be compared */
+};
+/* In a private index `current` is true always, and holds while the write lock is held exclusively.
+ * NAVMAP_ECORRUPT: the label's entry is damaged; NAVMAP_EPOISONED: the table is. */
+navmap_status store_where(struct store *s, const struct view *view, uint64_t label,
+                          struct store_where *ret_where) NAVMAP_MUST_USE;
+/* The same, and how many labels the table has.  Cost: O(labels), some 50 ns each. */
+navmap_status store_where_all(struct store *s, const struct view *view, uint64_t *ret_n,
+                              struct store_where *ret_where) NAVMAP_MUST_USE;
 /* Committed labels in slot order, at most `cap` of them; *ret_n is how many there are. */
 navmap_status store_labels(struct store *s, bool include_deleted, uint64_t cap,
                            uint64_t *ret_labels, uint64_t *ret_n) NAVMAP_MUST_USE;
@@ -148,9 +166,9 @@ navmap_status store_item_begin(struct store *s, uint64_t label, uint32_t want_le
 void store_item_payload(struct store *s, struct store_item *item, const void *code,
                         const float *vector);
 /* A row to be changed: level 0 has M0 ids, upper levels M.  0 = no id; ids are packed first.  Words
- * are stored relaxed: others read them at any time.  At most M0 + level*M rows other than the item's
- * own per item.  Cannot fail.  `level` must be <= the slot's own level.  The slot's node lock is
- * held, or the write lock exclusively, or the slot is the item's own and not yet published. */
+ * are stored relaxed: others read them at any time.  At most M0 + level*M rows other than the
+ * item's own per item.  Cannot fail.  `level` must be <= the slot's own level.  The slot's node lock
+ * is held, or the write lock exclusively, or the slot is the item's own and not yet published. */
 _Atomic uint32_t *store_row_edit(struct store *s, uint32_t slot, uint32_t level);
 /* Serialise changes of a slot's rows.  One at a time; a leaf. */
 void store_node_lock(struct store *s, uint32_t slot);
@@ -164,8 +182,8 @@ void store_item_end(struct store *s, struct store_item *item);
  * instead of it.  An exclusive one: before the first store_row_edit(). */
 void store_item_abandon(struct store *s, struct store_item *item);
 
-/* The next root: counters as staged, and the entry point, level<<32 | slot; 0 = empty graph.  Inside
- * an item or with the write lock held; the other for who is neither. */
+/* The next root: counters as staged, and the entry point, level<<32 | slot; 0 = empty graph.
+ * Inside an item or with the write lock held; the other for who is neither. */
 struct disk_root store_root(struct store *s);
 struct disk_root store_root_between(struct store *s);
 /* Under the entry lock, or with the write lock held exclusively. */
@@ -184,8 +202,8 @@ navmap_status store_resize(struct store *s, uint64_t max_elements) NAVMAP_MUST_U
  * another thread) and checkpoints when the log is long.  Mode manual: returns at once.
  * Write lock not held. */
 navmap_status store_settle(struct store *s) NAVMAP_MUST_USE;
-/* Between the items of a long call, no lock held: a checkpoint when the log is long.  A full disk is
- * not yet a failure: the commit will say so if it comes to that. */
+/* Between the items of a long call, no lock held: a checkpoint when the log is long.  A full disk
+ * is not yet a failure: the commit will say so if it comes to that. */
 navmap_status store_relieve(struct store *s) NAVMAP_MUST_USE;
 /* Commit, then checkpoint, in any mode. */
 navmap_status store_flush(struct store *s) NAVMAP_MUST_USE;
@@ -195,8 +213,8 @@ navmap_status store_flush(struct store *s) NAVMAP_MUST_USE;
  * store_sweep_begin() fixes D, the slots DEAD at this commit boundary (commits the stage first).
  * The engine then walks slots [store_sweep_cursor, nslots) in portions, rewrites by
  * store_row_edit() every row that names a member, moves the entry off D, and advances the cursor.
- * When the cursor has passed the last slot, store_sweep_end() frees D in the next commit (at once in a
- * private index).  Write lock held exclusively in all of them.  A crash loses only the cursor. */
+ * When the cursor has passed the last slot, store_sweep_end() frees D in the next commit (at once
+ * in a private index).  Write lock held exclusively in all of them.  A crash loses only the cursor. */
 navmap_status store_sweep_begin(struct store *s, uint64_t *ret_dead) NAVMAP_MUST_USE;
 bool store_sweep_running(const struct store *s);
 bool store_sweep_member(const struct store *s, uint32_t slot);

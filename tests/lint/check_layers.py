@@ -28,7 +28,7 @@ SEEN_BY_ENGINE = {
 STORAGE_BASE = {
     "layout", "view", "map", "lock", "io", "checksum", "status", "fail", "epoch", "cpus"
 }
-ENGINE_BASE = {"graph", "rank", "select", "pool", "visited", "scratch", "crew"}
+ENGINE_BASE = {"graph", "rank", "select", "pool", "visited", "scratch", "crew", "filter"}
 
 # Which files may say a word, as patterns of names; nobody else may.
 ONE_DOOR = (

@@ -241,7 +241,7 @@ static void replacing(bool in_memory)
                   (unsigned long long)s.nslots, (unsigned long long)s.n_live);
     assert_int_equal(atomic_load(&wrong), 0);
     assert_true(atomic_load(&searches) > 0 && atomic_load(&updates) > 4 * REPLACED);
-    /* Every label that went in took the place of one that was deleted, but for four first batches. */
+    /* Every label took the place of one that was deleted, but for the four first batches. */
     assert_int_equal(s.n_live, CHURNED + 4 * REPLACED);
     assert_int_equal(s.n_deleted, 0);
     struct navmap_check_result check = {.struct_size = sizeof check};

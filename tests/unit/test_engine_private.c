@@ -1,4 +1,4 @@
-/* test_engine_private.c -- an index in memory: its life, limits, replacement, growth, fork, threads. */
+/* test_engine_private.c -- an index in memory: life, limits, replacement, growth, fork, threads. */
 #include <sys/stat.h>
 #include <sys/wait.h>
 
