@@ -199,7 +199,9 @@ class Index(Opened):
             range or set of integers; this is the fast way.  Or a callable: filter(label) is asked
             about items that come near, at most once for each query as a rule, and says yes with a
             true value.  It runs under Python's lock, in whichever thread asks, and may use the
-            index.  What it raises ends the call and is raised here.
+            index.  What it raises ends the call and is raised here.  Since threads would wait for
+            that lock more than they search, a call with a callable is not shared out unless the
+            argument `num_threads` says so.
         ef: how many candidates the search keeps; more finds better ones and takes longer.  At
             least k is used.  None takes the property `ef`.
         allow_fewer: pad rows that have fewer than k results with label 2**64 - 1 and distance
@@ -245,6 +247,8 @@ class Index(Opened):
         k = convert.size(k, "k")
         threads = self._threads(num_threads)
         sieve = None if filter is None else convert.allowed(filter)
+        if callable(sieve) and convert.int32(num_threads, "num_threads") <= 0:
+            threads = 1  # answers do not depend on it, and for Python's lock it is faster
         queries = convert.queries(data, self.dim)
         shape = (len(queries), k)
         handle = self._handle

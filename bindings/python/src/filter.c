@@ -1,13 +1,13 @@
 /* filter.c -- one label, one question, one truth value, by pybind11's rules, hnswlib's that is. */
 #include "bindings/python/src/filter.h"
 
-/* 1, 0, or -1 with an exception: None is false, else the type must have __bool__ (a list has a
- * length, but no truth value in this sense). */
+/* 1, 0, or -1 with an exception.  The type must have __bool__, as None's has, whose value is false;
+ * a list has a length, but no truth value in this sense. */
 static int truth_of(const struct raise_table *errors, PyObject *answer)
 {
     if (answer == Py_True)
         return 1;
-    if (answer == Py_False || answer == Py_None)
+    if (answer == Py_False)
         return 0;
     PyTypeObject *type = Py_TYPE(answer);
     if (PyType_GetSlot(type, Py_nb_bool) != NULL)
