@@ -168,7 +168,8 @@ void store_item_payload(struct store *s, struct store_item *item, const void *co
 /* A row to be changed: level 0 has M0 ids, upper levels M.  0 = no id; ids are packed first.  Words
  * are stored relaxed: others read them at any time.  At most M0 + level*M rows other than the
  * item's own per item.  Cannot fail.  `level` must be <= the slot's own level.  The slot's node
- * lock is held, or the write lock exclusively, or the slot is the item's own and not yet published. */
+ * lock is held, or the write lock exclusively, or the slot is the item's own and not yet
+ * published. */
 _Atomic uint32_t *store_row_edit(struct store *s, uint32_t slot, uint32_t level);
 /* Serialise changes of a slot's rows.  One at a time; a leaf. */
 void store_node_lock(struct store *s, uint32_t slot);
