@@ -69,6 +69,16 @@ static uint32_t step(const struct store *s, uint32_t have, uint32_t need)
     return to > max ? (uint32_t)max : (uint32_t)to;
 }
 
+/* Blocks for the chunks from `have` on to `to`; of a large file also for the rest of its last huge
+ * page, which the system makes whole only if the file reaches its end. */
+static navmap_status allocate(const struct view *v, uint32_t have, uint32_t to)
+{
+    uint64_t bytes = layout_file_bytes(&v->layout, to);
+    if (bytes > VIEW_HUGE_FILE)
+        bytes = (bytes + VIEW_HUGE_PAGE - 1) / VIEW_HUGE_PAGE * VIEW_HUGE_PAGE;
+    return io_grow(v->fd, v->path, layout_file_bytes(&v->layout, have), bytes);
+}
+
 navmap_status store_grow(struct store *s, uint32_t nchunks)
 {
     const struct layout *l = &s->view->layout;
@@ -91,12 +101,10 @@ navmap_status store_grow(struct store *s, uint32_t nchunks)
     STORE_KILL_POINT(GROW_BEFORE);
     /* The log's room first: a checkpoint must still find pages when the disk is full. */
     TRY(wal_reserve(s->wal, store_ckpt_bytes(s) + store_ckpt_bytes(s) / 4));
-    navmap_status status =
-        io_grow(s->view->fd, s->view->path, layout_file_bytes(l, have), layout_file_bytes(l, to));
+    navmap_status status = allocate(s->view, have, to);
     if (status == NAVMAP_ENOSPC && to > nchunks) { /* a smaller step may still fit */
         to = nchunks;
-        status = io_grow(s->view->fd, s->view->path, layout_file_bytes(l, have),
-                         layout_file_bytes(l, to));
+        status = allocate(s->view, have, to);
     }
     TRY(status);
     STORE_KILL_POINT(GROW_ALLOCATED);

@@ -25,9 +25,7 @@
 #define RESERVE_FACTOR 8u
 #define RESERVE_LEAST (UINT64_C(1) << 30)
 #define RESERVE_MOST (UINT64_C(256) << 30)
-#define HUGE_PAGE (UINT64_C(2) << 20)
-#define HUGE_CHUNK (UINT64_C(4) << 20) /* memory in chunks from here on asks for huge pages, */
-#define HUGE_FILE (UINT64_C(8) << 20)  /* and so does what is mapped of a file beyond this */
+#define HUGE_CHUNK (UINT64_C(4) << 20) /* memory in chunks from here on asks for huge pages */
 
 static uint64_t wanted_reserve(uint64_t size)
 {
@@ -43,7 +41,8 @@ static navmap_status reserve(uint64_t bytes, const char *path, uint8_t **ret_bas
 {
     const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
     void *start = NULL;
-    navmap_status status = io_mmap(NULL, bytes + HUGE_PAGE, PROT_NONE, flags, -1, 0, path, &start);
+    navmap_status status =
+        io_mmap(NULL, bytes + VIEW_HUGE_PAGE, PROT_NONE, flags, -1, 0, path, &start);
     if (status == NAVMAP_ENOMEM) {
         TRY(io_mmap(NULL, bytes, PROT_NONE, flags, -1, 0, path, &start));
         *ret_base = start;
@@ -51,10 +50,10 @@ static navmap_status reserve(uint64_t bytes, const char *path, uint8_t **ret_bas
     }
     TRY(status);
     uint8_t *base = start;
-    uint64_t before = HUGE_PAGE - (uintptr_t)start % HUGE_PAGE;
+    uint64_t before = VIEW_HUGE_PAGE - (uintptr_t)start % VIEW_HUGE_PAGE;
     (void)munmap(base, before);
-    if (before < HUGE_PAGE)
-        (void)munmap(base + before + bytes, HUGE_PAGE - before);
+    if (before < VIEW_HUGE_PAGE)
+        (void)munmap(base + before + bytes, VIEW_HUGE_PAGE - before);
     *ret_base = base + before;
     return NAVMAP_OK;
 }
@@ -116,7 +115,7 @@ static void advise(void *at, uint64_t from, uint64_t len)
 {
     (void)madvise(at, len, MADV_RANDOM);
     (void)madvise(at, len, MADV_DONTDUMP);
-    if (from + len > HUGE_FILE)
+    if (from + len > VIEW_HUGE_FILE)
         (void)madvise(at, len, MADV_HUGEPAGE);
 }
 
@@ -244,7 +243,12 @@ navmap_status view_extend(struct view *v, uint32_t nchunks, bool *ret_fits)
         *ret_fits = false;
         return NAVMAP_OK;
     }
-    TRY(map_range(v, layout_file_bytes(&v->layout, have), to));
+    uint64_t from = layout_file_bytes(&v->layout, have);
+    if (from <= VIEW_HUGE_FILE && to > VIEW_HUGE_FILE && v->fd >= 0)
+        from = 0;
+    else if (v->fd >= 0 && to > VIEW_HUGE_FILE)
+        from -= from % VIEW_HUGE_PAGE; /* its last huge page could be mapped in part only */
+    TRY(map_range(v, from, to));
     atomic_store_explicit(&v->nchunks, nchunks, memory_order_release);
     *ret_fits = true;
     return NAVMAP_OK;

@@ -22,6 +22,10 @@
 
 #include "storage/layout.h"
 
+/* A file beyond this is grown by whole huge pages and asks for them (view.c, advise). */
+#define VIEW_HUGE_PAGE (UINT64_C(2) << 20)
+#define VIEW_HUGE_FILE (UINT64_C(8) << 20)
+
 struct view {
     const uint8_t *base; /* reservation; [0, layout_file_bytes(nchunks)) is mapped */
     uint8_t *wbase;      /* the writer's alias, else NULL */
