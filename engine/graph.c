@@ -102,9 +102,15 @@ uint32_t graph_copy_row(const struct graph *g, uint32_t slot, uint32_t level, ui
     return read_row(g, true, slot, level, ids);
 }
 
-INLINE const float *vector_of(const struct graph *g, bool edit, uint32_t slot)
+/* Some vectors of the row just read may be in the stage. */
+INLINE bool some_staged(const struct graph *g, bool edit)
 {
-    return edit ? edit_vec(g->edit, slot) : view_vec(g->view, slot);
+    return edit && !edit_payloads_mapped(g->edit);
+}
+
+INLINE const float *vector_of(const struct graph *g, bool staged, uint32_t slot)
+{
+    return staged ? edit_vec(g->edit, slot) : view_vec(g->view, slot);
 }
 
 bool graph_entry(const struct graph *g, uint64_t entry, uint32_t *ret_slot, uint32_t *ret_level)
@@ -128,8 +134,9 @@ INLINE uint32_t descend(const struct graph *g, bool edit, const float *query, ui
         for (bool moved = true; moved;) {
             moved = false;
             uint32_t n = read_row(g, edit, slot, level, ids);
+            bool staged = some_staged(g, edit);
             for (uint32_t i = 0; i < n; i++)
-                vectors[i] = vector_of(g, edit, ids[i]);
+                vectors[i] = vector_of(g, staged, ids[i]);
             for (uint32_t i = 0; i < n && i < AHEAD; i++)
                 prefetch(vectors[i], g->distance->dim * 4);
             g->distance->many(query, vectors, n, g->distance->dim, dists);
@@ -197,12 +204,13 @@ INLINE void search(const struct graph *g, bool edit, bool sieved, struct scratch
     for (uint32_t node; !(sieved && g->sieve->halt) && pool_next(pool, &node);) {
         /* First the ids not met before, so that their vectors can be on the way; then the sums. */
         uint32_t n = read_row(g, edit, node, level, fresh), m = 0;
+        bool staged = some_staged(g, edit);
         for (uint32_t i = 0; i < n; i++) {
             uint32_t id = fresh[i];
             if (visited_test_set(&s->visited, id))
                 continue;
             fresh[m] = id;
-            s->vectors[m] = vector_of(g, edit, id);
+            s->vectors[m] = vector_of(g, staged, id);
             if (m < AHEAD)
                 prefetch(s->vectors[m], dim_bytes);
             m++;

@@ -135,9 +135,10 @@ NAVMAP_API navmap_status navmap_add(navmap_index *index, uint64_t n, const float
                                     const struct navmap_add_options *options,
                                     uint64_t *ret_added) NAVMAP_MUST_USE;
 
-/* May the label be returned?  1 = yes, 0 = no, negative = stop: the search ends with
- * NAVMAP_EINTERRUPTED.  Asked about live items only, at most once per item and query as a rule,
- * from any of the searching threads, with no lock held: it may call anything on the same handle. */
+/* May the label be returned?  Positive = yes, 0 = no, negative = stop: the whole call ends with
+ * NAVMAP_EINTERRUPTED, some of its rows written.  Asked about live items only, from any of the
+ * searching threads, with no lock held: it may call anything on the same handle but navmap_close().
+ * At most once per item and query, unless so few pass that an exact scan asks again. */
 typedef int navmap_filter(void *ctx, uint64_t label);
 
 struct navmap_search_options {
@@ -148,24 +149,29 @@ struct navmap_search_options {
     navmap_filter *filter; /* NULL = every label may be returned */
     void *filter_ctx;
     const uint64_t *allowed; /* NULL = every label; else only these, n_allowed of them, may be */
-    uint64_t n_allowed;
+    uint64_t n_allowed;      /* in any order; unknown and repeated ones do no harm; 0 = none may */
 };
 
 /* The k nearest of each of nq queries (nq x dim), nearest first, ties by label: labels and
  * distances are nq x k.  ret_found (nq numbers, may be NULL) gets how many are valid; the rest of
  * a row is label UINT64_MAX and distance +inf.  `options` may be NULL.
- * NAVMAP_EFEWER when allow_fewer is 0 and fewer than k live items exist: at once, with nothing
- * written, when the index says so; for a row that comes short although an exact scan was tried
- * (items deleted meanwhile) with all rows written.
+ * With both a function and a list a label has to pass both.  When few items are listed all of them
+ * are looked at, and the answer is exact.  Preparing the list is the price of each call (0.25 us a
+ * label, at most some 10 ns a slot of the index), so rows that share one belong into one call.
+ * Up to 4 rows a thread are answered by the calling thread alone; the answer is always the same.
+ * NAVMAP_EFEWER when allow_fewer is 0 and fewer than k live items exist that are listed: at once,
+ * with nothing written, when the index says so; for a row that comes short although an exact scan
+ * was tried (items deleted meanwhile, or refused by the function) with all rows written; the detail
+ * names the lowest such row.
  * NAVMAP_EINVAL for NaN or infinity.  Every returned pair was committed at some instant during
- * the query.  Allocates nothing after a thread's first call at this size.
+ * the query.  Allocates nothing after a thread's first call at this size, but for `allowed`.
  * Algorithm: HNSW search, Malkov and Yashunin 2018, algorithm 5. */
 NAVMAP_API navmap_status navmap_search(navmap_index *index, uint64_t nq, const float *queries,
                                        uint64_t k, const struct navmap_search_options *options,
                                        uint64_t *ret_labels, float *ret_distances,
                                        uint64_t *ret_found) NAVMAP_MUST_USE;
 
-/* The same by scanning every live vector: exact, O(nq * n * dim). */
+/* The same by scanning every live vector, of a list every listed one: exact, O(nq * n * dim). */
 NAVMAP_API navmap_status navmap_search_exact(navmap_index *index, uint64_t nq, const float *queries,
                                              uint64_t k,
                                              const struct navmap_search_options *options,

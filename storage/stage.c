@@ -120,7 +120,8 @@ void stage_clear(struct stage *e)
     if (e->n_labels > 0)
         memset(e->label_hash, 0, LABEL_HASH_SIZE * sizeof *e->label_hash);
     e->n_slots = e->n_uppers = 0;
-    e->n_labels = e->n_direct = e->n_logged = 0;
+    e->n_logged = 0;
+    e->n_labels = e->n_direct = 0;
     e->logged_bytes = 0;
     e->items = 0;
     e->root_changed = false;
@@ -162,7 +163,8 @@ uint32_t stage_items(const struct stage *e)
 {
     uint32_t items = 16;
     struct stage empty = *e;
-    empty.n_slots = empty.n_uppers = empty.n_labels = empty.n_direct = empty.n_logged = 0;
+    empty.n_slots = empty.n_uppers = empty.n_logged = 0;
+    empty.n_labels = empty.n_direct = 0;
     empty.logged_bytes = 0;
     while (items > 1 && !stage_room(&empty, 2 * items, layout_level_most(&e->view->layout)))
         items /= 2;

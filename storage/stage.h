@@ -30,8 +30,8 @@
 #define STAGE_LABELS_MAX 32768u             /* label changes of one commit */
 #define STAGE_LOGGED_BYTES_MAX (256u << 10) /* payloads beyond this go direct (FORMAT.md, log) */
 
-/* A word of ov: a record number + 1, and what most askers want to know without the cache line of the
- * record. */
+/* A word of ov: a record number + 1, and what most askers want to know without the cache line of
+ * the record. */
 #define OV_STATE 0x40000000u  /* STAGE_STATE */
 #define OV_LOGGED 0x80000000u /* STAGE_LOGGED */
 #define OV_NUMBER(word) ((word)&0x3fffffffu)
@@ -76,7 +76,8 @@ struct stage {
     uint8_t *payloads; /* arena of STAGE_LOGGED_BYTES_MAX */
     uint64_t slots_cap, uppers_cap, payloads_bytes;
     _Atomic uint32_t n_slots, n_uppers;
-    uint32_t n_labels, n_direct, n_logged; /* these and all below: items.c, J1 */
+    _Atomic uint32_t n_logged;   /* raised before the payload's slot is announced */
+    uint32_t n_labels, n_direct; /* these and all below: items.c, J1 */
     uint32_t slot_stride, upper_stride;
     uint64_t logged_bytes;
     uint64_t items;             /* staged items and marks, for stats()['pending'] */
@@ -183,6 +184,12 @@ static inline const float *edit_vec(const struct stage *e, uint32_t slot)
     return p ? (const float *)(const void *)(p + e->view->layout.tag_stride +
                                              e->view->layout.code_stride)
              : view_vec(e->view, slot);
+}
+/* Is every payload where the map has it?  Asked after the ids in question were read and an acquire
+ * fence, it holds for all of them: then view_vec() does, which spares a look at ov for each. */
+static inline bool edit_payloads_mapped(const struct stage *e)
+{
+    return atomic_load_explicit(&e->n_logged, memory_order_relaxed) == 0;
 }
 /* tag.up of a slot, which another adder may be giving its first payload. */
 static inline uint32_t edit_up(const struct stage *e, uint32_t slot)

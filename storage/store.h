@@ -167,8 +167,9 @@ void store_item_payload(struct store *s, struct store_item *item, const void *co
                         const float *vector);
 /* A row to be changed: level 0 has M0 ids, upper levels M.  0 = no id; ids are packed first.  Words
  * are stored relaxed: others read them at any time.  At most M0 + level*M rows other than the
- * item's own per item.  Cannot fail.  `level` must be <= the slot's own level.  The slot's node lock
- * is held, or the write lock exclusively, or the slot is the item's own and not yet published. */
+ * item's own per item.  Cannot fail.  `level` must be <= the slot's own level.  The slot's node
+ * lock is held, or the write lock exclusively, or the slot is the item's own and not yet
+ * published. */
 _Atomic uint32_t *store_row_edit(struct store *s, uint32_t slot, uint32_t level);
 /* Serialise changes of a slot's rows.  One at a time; a leaf. */
 void store_node_lock(struct store *s, uint32_t slot);
@@ -214,7 +215,8 @@ navmap_status store_flush(struct store *s) NAVMAP_MUST_USE;
  * The engine then walks slots [store_sweep_cursor, nslots) in portions, rewrites by
  * store_row_edit() every row that names a member, moves the entry off D, and advances the cursor.
  * When the cursor has passed the last slot, store_sweep_end() frees D in the next commit (at once
- * in a private index).  Write lock held exclusively in all of them.  A crash loses only the cursor. */
+ * in a private index).  Write lock held exclusively in all of them.  A crash loses only the
+ * cursor. */
 navmap_status store_sweep_begin(struct store *s, uint64_t *ret_dead) NAVMAP_MUST_USE;
 bool store_sweep_running(const struct store *s);
 bool store_sweep_member(const struct store *s, uint32_t slot);

@@ -27,7 +27,7 @@
 #define RESERVE_MOST (UINT64_C(256) << 30)
 #define HUGE_PAGE (UINT64_C(2) << 20)
 #define HUGE_CHUNK (UINT64_C(4) << 20) /* memory in chunks from here on asks for huge pages, */
-#define HUGE_FILE (UINT64_C(32) << 20) /* and so does what is mapped of a file beyond this */
+#define HUGE_FILE (UINT64_C(8) << 20)  /* and so does what is mapped of a file beyond this */
 
 static uint64_t wanted_reserve(uint64_t size)
 {

@@ -8,7 +8,8 @@
  *      the update of memory's copy of meta.state after it.
  *  A3  Nothing is decided on a read transaction alone: a writer re-reads meta.state, and each
  *      label's old entry, inside its write transaction.
- *  A4  Read transactions live for one look-up (or one verify), never across user code.
+ *  A4  Read transactions live for one look-up (or some hundreds in turn, or one verify), never
+ *      across user code.
  *  A5  LMDB's values are 2-byte aligned: always memcpy.
  *  A6  LMDB's assertions jump out to the guard of the call.  Its process-shared mutex may then
  *      stay owned by a living thread, so the environment is refused until the process exits.
