@@ -1,4 +1,4 @@
-"""Private indexes, in memory, made as hnswlib's are: `Index`, `init_index`, and what comes of it."""
+"""Private indexes, in memory, made as hnswlib's are: `Index`, `init_index`, and what follows."""
 
 import gc
 import os

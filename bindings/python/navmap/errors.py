@@ -16,7 +16,7 @@ class Error(RuntimeError):
 
     `added`: how many rows of the failed `add_items` call are in the index, counted from its
     first; 0 for every other call.  They stay there, whole and searchable; repeating the call
-    with the remaining rows completes it.
+    with the remaining rows completes it.  (With several threads some of these may be in already.)
     """
 
     added: int = 0

@@ -129,8 +129,9 @@ class Index(Opened):
         `CapacityError` when `max_elements` would be passed, and `ReplaceError` for a batch that
         is against the rules of `replace_deleted`: then nothing was added.  A full disk
         (`NoSpaceError`), Ctrl-C (`KeyboardInterrupt`) or an exception from `progress` can come
-        half-way: whole rows stay, the first `error.added` of them, and with n threads at most
-        n - 1 of the rows behind.  `ReadOnlyError` on an index opened with mode "r".
+        half-way: whole rows stay, the first `error.added` of them, and with several threads perhaps
+        some behind, which others finished before the failure was known; adding from row
+        `error.added` on completes the call.  `ReadOnlyError` on an index opened with mode "r".
 
         Cost: about ef_construction * M distances a row, divided by the threads.  In a directory
         one call with many rows is much cheaper than many calls: each call syncs the disk.  The
