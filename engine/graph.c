@@ -66,7 +66,7 @@ INLINE bool linkable(const struct graph *g, enum slot_status status, uint32_t sl
 
 bool graph_linkable(const struct graph *g, uint32_t slot, uint32_t level)
 {
-    return linkable(g, STATE_STATUS(edit_state(g->edit, slot)), slot, level);
+    return linkable(g, edit_status(g->edit, slot), slot, level);
 }
 
 /* A row that may be changing: relaxed words, then the fence of q3 by the caller. */
@@ -175,7 +175,7 @@ INLINE void offer(const struct graph *g, bool edit, bool sieved, struct pool *po
 {
     uint32_t word = 0;
     if (edit) {
-        enum slot_status status = STATE_STATUS(edit_state(g->edit, id));
+        enum slot_status status = edit_status(g->edit, id);
         if (status == SLOT_FREE)
             return; /* G4 */
         if (linkable(g, status, id, level))

@@ -374,8 +374,7 @@ void store_state_set(struct store *s, uint32_t slot, uint32_t gen, enum slot_sta
     }
     store_node_lock(s, slot);
     struct stage_slot *r = stage_slot_get(&s->stage, slot);
-    atomic_store_explicit(&r->state, word, memory_order_release);
-    stage_slot_flag(&s->stage, r, STAGE_STATE);
+    stage_slot_state(&s->stage, r, word);
     store_node_unlock(s, slot);
 }
 

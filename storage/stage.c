@@ -192,10 +192,20 @@ struct stage_slot *stage_slot_get(struct stage *e, uint32_t slot)
 
 void stage_slot_flag(struct stage *e, struct stage_slot *r, uint32_t flags)
 {
-    uint32_t known = (flags & STAGE_STATE ? OV_STATE : 0) | (flags & STAGE_LOGGED ? OV_LOGGED : 0);
     atomic_fetch_or_explicit(&r->flags, flags, memory_order_release);
-    if (known)
-        atomic_fetch_or_explicit(&e->ov[r->slot], known, memory_order_release);
+    if (flags & STAGE_LOGGED)
+        atomic_fetch_or_explicit(&e->ov[r->slot], OV_LOGGED, memory_order_release);
+}
+
+void stage_slot_state(struct stage *e, struct stage_slot *r, uint32_t state)
+{
+    uint32_t word = atomic_load_explicit(&e->ov[r->slot], memory_order_relaxed);
+    atomic_store_explicit(&r->state, state, memory_order_release);
+    atomic_fetch_or_explicit(&r->flags, STAGE_STATE, memory_order_release);
+    atomic_store_explicit(&e->ov[r->slot],
+                          (word & (OV_LOGGED | OV_NUMBER(~0u))) | OV_STATE |
+                              (uint32_t)STATE_STATUS(state) << 28,
+                          memory_order_release); /* the node is locked: no bit is lost */
 }
 
 struct stage_upper *stage_upper_get(struct stage *e, uint32_t cell, const _Atomic uint32_t *ids)

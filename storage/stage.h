@@ -32,9 +32,10 @@
 
 /* A word of ov: a record number + 1, and what most askers want to know without the cache line of
  * the record. */
-#define OV_STATE 0x40000000u  /* STAGE_STATE */
 #define OV_LOGGED 0x80000000u /* STAGE_LOGGED */
-#define OV_NUMBER(word) ((word)&0x3fffffffu)
+#define OV_STATE 0x40000000u  /* STAGE_STATE, and then the status: */
+#define OV_STATUS(word) ((enum slot_status)((word) >> 28 & 3u))
+#define OV_NUMBER(word) ((word)&0x0fffffffu)
 
 enum stage_flag {
     STAGE_STATE = 1,  /* state is an image */
@@ -109,8 +110,9 @@ uint64_t stage_bytes(const struct stage *stage);
 /* Records; creating one cannot fail after stage_room.  A new slot record has no flag and no
  * content; a new upper record is a copy of `ids`, or empty when NULL. */
 struct stage_slot *stage_slot_get(struct stage *stage, uint32_t slot);
-/* The flags, in the record and in ov, once what they announce is there (S4). */
+/* Flags, in the record and in ov, once what they announce is there (S4). */
 void stage_slot_flag(struct stage *stage, struct stage_slot *record, uint32_t flags);
+void stage_slot_state(struct stage *stage, struct stage_slot *record, uint32_t state);
 struct stage_upper *stage_upper_get(struct stage *stage, uint32_t cell,
                                     const _Atomic uint32_t *ids);
 struct stage_label *stage_label_find(const struct stage *stage, uint64_t label);
@@ -156,6 +158,14 @@ static inline uint32_t edit_state(const struct stage *e, uint32_t slot)
     return atomic_load_explicit(word & OV_STATE ? &edit_record_of(e, word)->state
                                                 : view_state(e->view, slot),
                                 memory_order_acquire);
+}
+/* Its status alone, without a look at the record. */
+static inline enum slot_status edit_status(const struct stage *e, uint32_t slot)
+{
+    uint32_t word = edit_word(e, slot);
+    return word & OV_STATE ? OV_STATUS(word)
+                           : STATE_STATUS(atomic_load_explicit(view_state(e->view, slot),
+                                                               memory_order_acquire));
 }
 static inline const _Atomic uint32_t *edit_row(const struct stage *e, uint32_t slot)
 {

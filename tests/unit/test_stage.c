@@ -63,9 +63,10 @@ static void test_staged_wins(void **state)
     assert_int_equal(edit_state(&stage, 5),
                      STATE_WORD(7, SLOT_LIVE)); /* a record without a state */
     assert_int_equal(edit_row(&stage, 5)[0], 3);
-    r->state = STATE_WORD(7, SLOT_DEAD);
     r->row[0] = 9;
-    stage_slot_flag(&stage, r, STAGE_STATE | STAGE_ROW);
+    stage_slot_flag(&stage, r, STAGE_ROW);
+    stage_slot_state(&stage, r, STATE_WORD(7, SLOT_DEAD));
+    assert_int_equal(edit_status(&stage, 5), SLOT_DEAD);
     assert_int_equal(edit_state(&stage, 5), STATE_WORD(7, SLOT_DEAD));
     assert_int_equal(edit_row(&stage, 5)[0], 9);
     assert_ptr_equal(stage_slot_get(&stage, 5), r);
