@@ -159,6 +159,13 @@ uint32_t graph_descend(const struct graph *g, const float *query, uint32_t slot,
                    : descend(g, false, query, slot, from, to);
 }
 
+INLINE void prefetch_status(const struct graph *g, bool edit, uint32_t id)
+{
+    if (edit && g->edit->ov)
+        __builtin_prefetch((const void *)&g->edit->ov[id]);
+    __builtin_prefetch((const void *)view_state(g->view, id));
+}
+
 /* Where the row of a node of level 0 is, should it be expanded. */
 INLINE void prefetch_row(const struct graph *g, bool edit, uint32_t id)
 {
@@ -216,9 +223,18 @@ INLINE void search(const struct graph *g, bool edit, bool sieved, struct scratch
             m++;
         }
         g->distance->many(query, s->vectors, m, g->distance->dim, s->dists);
+        /* Those that are near enough: what is to be known of them is asked for together. */
+        uint32_t near = 0;
         for (uint32_t i = 0; i < m; i++) {
+            if (!(s->dists[i] < pool->bound)) /* NaN, a hint gone wrong, is as good as far away */
+                continue;
+            prefetch_status(g, edit, fresh[i]);
+            s->dists[near] = s->dists[i];
+            fresh[near++] = fresh[i];
+        }
+        for (uint32_t i = 0; i < near; i++) {
             float d = s->dists[i];
-            if (!(d < pool->bound)) /* NaN, a hint gone wrong, is as good as far away */
+            if (!(d < pool->bound))
                 continue;
             prefetch_row(g, edit, fresh[i]);
             offer(g, edit, sieved, pool, d < FLT_MAX ? d : FLT_MAX, fresh[i], level);

@@ -65,7 +65,8 @@ struct navmap_open_options {
     uint32_t struct_size; /* sizeof(struct navmap_open_options) */
     uint32_t durability;  /* enum navmap_durability; for NAVMAP_WRITE */
     double timeout;       /* seconds to wait for the writer lock; 0 = not at all; < 0 = for ever */
-    uint64_t checkpoint_bytes; /* log size that triggers one; 0 = clamp(data/4, 1 MiB, 128 MiB) */
+    uint64_t checkpoint_bytes; /* log size that triggers one, where everybody would have to wait for
+                                  it twice that; 0 = clamp(data/4, 1 MiB, 128 MiB) */
 };
 
 /* Create a durable index, a directory, at `path`, and hold it as its writer.
@@ -127,8 +128,8 @@ struct navmap_add_options {
  * the detail; no number left for implicit labels), NAVMAP_EREPLACE (the two rules above, in
  * hnswlib's words) and NAVMAP_EFULL change nothing.  Later failures (NAVMAP_ENOSPC,
  * NAVMAP_EPOISONED, NAVMAP_ENOMEM, NAVMAP_EINTERRUPTED) leave the first *ret_added rows in the
- * index, whole; of the rows behind, those that other threads had in hand may be in as well, at most
- * num_threads - 1.  *ret_added is written always (it may be NULL).  Algorithm: HNSW insertion,
+ * index, whole; with several threads some of the rows behind may be in as well.  *ret_added is
+ * written always (it may be NULL).  Algorithm: HNSW insertion,
  * Malkov and Yashunin 2018, algorithms 1, 2, 4 and 5. */
 NAVMAP_API navmap_status navmap_add(navmap_index *index, uint64_t n, const float *vectors,
                                     const uint64_t *labels,

@@ -104,25 +104,25 @@ navmap_status store_checkpoint(struct store *s)
     return status;
 }
 
-static bool is_long(struct store *s)
+static bool is_long(struct store *s, uint64_t times)
 {
     wal_lock(s->wal);
-    bool longer = s->state.wal_bytes > store_ckpt_bytes(s);
+    bool longer = s->state.wal_bytes / times > store_ckpt_bytes(s);
     wal_unlock(s->wal);
     return longer;
 }
 
 /* C7.  Whoever waited for another one's checkpoint finds that there is nothing left to do. */
-navmap_status store_checkpoint_if_long(struct store *s)
+navmap_status store_checkpoint_if_long(struct store *s, uint64_t times)
 {
     navmap_status status = NAVMAP_OK;
     if (s->in_memory)
         return NAVMAP_OK;
     STORE_KILL_POINT(C7);
-    if (!is_long(s))
+    if (!is_long(s, times))
         return NAVMAP_OK;
     (void)pthread_mutex_lock(&s->checkpoint_lock);
-    if (is_long(s))
+    if (is_long(s, times))
         status = checkpoint(s);
     (void)pthread_mutex_unlock(&s->checkpoint_lock);
     return status;

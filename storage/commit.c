@@ -196,13 +196,13 @@ navmap_status store_settle(struct store *s)
     if (s->in_memory)
         return NAVMAP_OK; /* written through already */
     if (s->options.durability == STORE_MANUAL)
-        return store_checkpoint_if_long(s);
+        return store_checkpoint_if_long(s, 2);
     (void)pthread_rwlock_wrlock(&s->write_lock);
     /* Another thread's commit may have taken ours along: then there is nothing left to do. */
     navmap_status status = store_commit_locked(s);
     (void)pthread_rwlock_unlock(&s->write_lock);
     TRY(status);
-    return store_checkpoint_if_long(s);
+    return store_checkpoint_if_long(s, 2);
 }
 
 navmap_status store_flush(struct store *s)

@@ -95,7 +95,9 @@ struct store {
 navmap_status store_commit_locked(struct store *s) NAVMAP_MUST_USE;
 /* checkpoint.c: K1..K3. No lock but checkpoint_lock may be held. */
 navmap_status store_checkpoint(struct store *s) NAVMAP_MUST_USE;
-navmap_status store_checkpoint_if_long(struct store *s) NAVMAP_MUST_USE;
+/* When the log is so many times as long as the trigger: 1 between the items of a call, where other
+ * threads go on meanwhile, 2 where everybody waits. */
+navmap_status store_checkpoint_if_long(struct store *s, uint64_t times) NAVMAP_MUST_USE;
 uint64_t store_ckpt_bytes(struct store *s);
 /* recover.c: O2..O8 of the open sequence; R is held exclusively and W is ours.  Leaves s->view
  * mapped writable, s->wal and s->state set. */

@@ -196,17 +196,22 @@ navmap_status store_check_log(const struct store *s, struct wal_txn *t)
     return NAVMAP_OK;
 }
 
-navmap_status store_relieve(struct store *s)
+static navmap_status relieve(struct store *s, uint64_t times)
 {
     store_enter(s);
     TRY(store_check_writable(s));
-    navmap_status status = store_checkpoint_if_long(s);
+    navmap_status status = store_checkpoint_if_long(s, times);
     return status == NAVMAP_ENOSPC || status == NAVMAP_ENOMEM ? NAVMAP_OK : status;
+}
+
+navmap_status store_relieve(struct store *s)
+{
+    return relieve(s, 1);
 }
 
 navmap_status store_write_begin(struct store *s, uint64_t batch_items)
 {
-    TRY(store_relieve(s));
+    TRY(relieve(s, 2));
     (void)pthread_rwlock_wrlock(&s->write_lock);
     s->batch_items = batch_items;
     return NAVMAP_OK;

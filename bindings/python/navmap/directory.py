@@ -81,7 +81,8 @@ def open(
         Ctrl-C ends the wait.
     durability: see `create`; for mode "r+".
     checkpoint_bytes: how long the log may grow before it is folded into the data file; None
-        picks a quarter of the data, between 1 MiB and 128 MiB.  It bounds the time that the
+        picks a quarter of the data, between 1 MiB and 128 MiB (twice that between two calls, so
+        that nobody waits for it while threads could go on).  It bounds the time that the
         first open after a crash takes.
 
     Raises `NoIndexError` if there is no index, `LockedError` (naming the process) if mode is
