@@ -70,9 +70,10 @@ def test_add_items_interrupted(make, path, durability, threads):
 @pytest.mark.parametrize("threads", [1, 2])
 def test_a_private_index_interrupted(private, threads):
     n = 100_000
+    data = vectors_of(np.arange(n), DIM)
     ix = private("l2", DIM, n)
     with interrupt_after(0.4), pytest.raises(KeyboardInterrupt) as caught:
-        ix.add_items(vectors_of(np.arange(n), DIM), num_threads=threads)
+        ix.add_items(data, num_threads=threads)
     added = caught.value.added
     check_rows(ix, added, n, threads)
     ix.add_items(vectors_of(range(added, added + 100), DIM), range(added, added + 100))
