@@ -115,11 +115,6 @@ const struct layout *store_layout(const struct store *s)
     return &s->layout;
 }
 
-bool store_in_memory(const struct store *s)
-{
-    return s->in_memory;
-}
-
 bool store_bounded(const struct store *s)
 {
     return s->bounded || s->stage.root.max_elements > 0;

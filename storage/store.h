@@ -41,7 +41,6 @@ navmap_status store_create(const char *path, const struct layout_params *params,
  * when it is 0.  The writer of itself; store_settle() and store_flush() have nothing to do. */
 navmap_status store_new_private(const struct layout_params *params, uint64_t max_elements,
                                 bool bounded, struct store **ret_store) NAVMAP_MUST_USE;
-bool store_in_memory(const struct store *s);
 /* Is max_elements a limit?  Write lock held. */
 bool store_bounded(const struct store *s);
 /* Open.  A writer recovers first; a reader recovers if the log is not empty, nobody writes and it
