@@ -1,7 +1,8 @@
 /* navmap.h -- a navigable small-world graph in a memory map: a persistent HNSW vector index.
  *
  * Two forms of one index: shared, a directory (navmap_create, navmap_open), durable, one writer and
- * many readers; and private (navmap_new), in this process's memory only, without a file or a log.
+ * many readers; and private (navmap_new, navmap_load), in this process's memory only, without a log.
+ * navmap_save writes either form as one sealed file, which navmap_load maps.
  *
  * Caveats first.
  *  - Processes: one writer and any number of readers per directory, on one host.  Readers see
@@ -58,7 +59,7 @@ struct navmap_options {
     uint32_t allow_replace_deleted; /* 0 or 1; kept in the file */
     uint32_t slot_shift; /* slots per chunk as a power of two, 4..16; default chosen by size */
     uint32_t bounded;    /* navmap_new only: 1 = max_elements is a limit also when it is 0 */
-    uint32_t reserved;
+    uint32_t flat; /* navmap_new only: 1 = no graph; every search is exact (navmap_search_exact) */
 };
 
 struct navmap_open_options {
@@ -95,6 +96,61 @@ NAVMAP_API navmap_status navmap_new(const struct navmap_options *options,
 NAVMAP_API navmap_status navmap_open(const char *path, enum navmap_mode mode,
                                      const struct navmap_open_options *options,
                                      navmap_index **ret_index) NAVMAP_MUST_USE;
+
+/* Write the index as one regular file, the sealed form: items that are live or deleted, their rows
+ * and labels, with checksums; what was replaced or removed is left out, and links through it are
+ * mended.  Under a temporary name in the same directory, synced, renamed over `path`, the directory
+ * synced: at `path` there is the old file or the whole new one.  Owner and mode of a file that was
+ * there are kept as far as allowed.
+ * Takes the write lock for its whole length: changes wait, searches go on.  A directory is saved as
+ * it was last committed, the stage committed first; a handle open for reading saves only while
+ * nobody writes (it becomes the writer meanwhile).
+ *   NAVMAP_EINVAL   `path` is a directory, or something else that is no regular file
+ *   NAVMAP_ENOINDEX its directory is not there;  NAVMAP_ELOCKED  see above
+ *   NAVMAP_ECORRUPT an item does not match its checksum: slot and label in the detail
+ *   NAVMAP_ENOSPC, NAVMAP_EIO, NAVMAP_ENOMEM: nothing was left or changed at `path`
+ * Cost: one pass over the index, one chunk of memory (at most 8 MiB, or 16 items), 8 bytes an item,
+ * and 16 a label. */
+NAVMAP_API navmap_status navmap_save(navmap_index *index, const char *path) NAVMAP_MUST_USE;
+/* The same into an open file that is empty and can be written anywhere (a memfd, say); not synced.
+ * On failure what was written is of no use. */
+NAVMAP_API navmap_status navmap_save_fd(navmap_index *index, int fd) NAVMAP_MUST_USE;
+/* The size in bytes of the file that navmap_save would write now. */
+NAVMAP_API navmap_status navmap_file_bytes(navmap_index *index,
+                                           uint64_t *ret_bytes) NAVMAP_MUST_USE;
+
+struct navmap_load_options {
+    uint32_t struct_size;  /* sizeof(struct navmap_load_options) */
+    uint32_t dim;          /* what the file must have; 0 = whatever it has */
+    uint32_t has_space;    /* 1 = measure by `space`, whatever the file was made for */
+    uint32_t space;        /* enum navmap_space; required for hnswlib's files, which do not say */
+    uint64_t max_elements; /* labels allowed from now on; below the number in the file: as stored */
+    uint32_t allow_replace_deleted; /* 0 or 1, whatever the file says */
+    uint32_t flat; /* what the file must be: 0 = with a graph, 1 = without (navmap_options.flat) */
+    uint32_t copy; /* 1 = read it all into memory: then the file may be changed in place */
+    uint32_t verify; /* 1 = check every checksum and link first, as navmap_verify does */
+    uint32_t reserved[2];
+};
+/* Make a private index out of a file.
+ * A sealed file is mapped, not read: in O(1), sharing page cache with every other process that maps
+ * it.  What is changed stays in this process, as long as the file's bytes do: deleting it, or
+ * renaming another over it, does no harm.  If it is cut short or overwritten in place, the next call
+ * on the handle says NAVMAP_ECORRUPT (it looks at size and time of change); only a cut during a call
+ * is SIGBUS.  `copy` avoids that.
+ * hnswlib's own file is recognised by its header and converted, every number checked: O(n).  The
+ * vectors stay as they are when `space` is another one than they were added with.
+ *   NAVMAP_ENOINDEX nothing there;  NAVMAP_EVERSION  newer format, or M beyond 2..512
+ *   NAVMAP_ECORRUPT neither of the two, or damaged: what, where, expected, found
+ *   NAVMAP_EINVAL   a directory, or a data file in one: navmap_open is for those; another dim than
+ *                   asked for; with or without a graph, other than asked for; no space given
+ *   NAVMAP_EIO, NAVMAP_ENOMEM
+ * Release with navmap_close(). */
+NAVMAP_API navmap_status navmap_load(const char *path, const struct navmap_load_options *options,
+                                     navmap_index **ret_index) NAVMAP_MUST_USE;
+/* The same from an open file, which stays the caller's; `name` is for messages. */
+NAVMAP_API navmap_status navmap_load_fd(int fd, const char *name,
+                                        const struct navmap_load_options *options,
+                                        navmap_index **ret_index) NAVMAP_MUST_USE;
 
 /* Commit, checkpoint, release.  The handle is gone whatever is returned; a failure says that
  * changes not acknowledged before may be lost.  navmap_close(NULL) does nothing. */
@@ -184,6 +240,10 @@ NAVMAP_API navmap_status navmap_delete(navmap_index *index, uint64_t label) NAVM
 /* Take the mark away.  NAVMAP_ENOTFOUND, NAVMAP_ENOTDELETED. */
 NAVMAP_API navmap_status navmap_undelete(navmap_index *index, uint64_t label) NAVMAP_MUST_USE;
 
+/* Forget the label and its vector; for flat indexes, where nothing links to it (others: NAVMAP_EINVAL).
+ * NAVMAP_ENOTFOUND. */
+NAVMAP_API navmap_status navmap_remove(navmap_index *index, uint64_t label) NAVMAP_MUST_USE;
+
 /* Set max_elements, up or down.  NAVMAP_EINVAL when more labels than that are present (deleted ones
  * count).  0 on a directory index lets it grow by itself.  Memory and files keep their size. */
 NAVMAP_API navmap_status navmap_resize(navmap_index *index, uint64_t max_elements) NAVMAP_MUST_USE;
@@ -210,7 +270,10 @@ struct navmap_stats {
     uint32_t entry_slot, entry_level;
     uint32_t writer_held, writer_pid; /* pid 0 = unknown */
     uint32_t poisoned, slots_per_chunk;
-    uint32_t in_memory, reserved; /* 1 = a private index */
+    uint32_t in_memory; /* 1 = a private index, for which also: */
+    uint32_t bounded;   /* max_elements is a limit; else the index grows by itself */
+    uint32_t flat;      /* it has no graph */
+    uint32_t mapped;    /* it lies over a sealed file */
     uint64_t generation, random_seed, max_elements, inserted;
     uint64_t last_lsn, checkpoint_lsn, applied_lsn;
     uint64_t n_live, n_deleted, n_dead, n_free;
