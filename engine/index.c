@@ -16,7 +16,8 @@ navmap_status index_check(const navmap_index *ix, const char *what)
 {
     if (!ix)
         return fail(NAVMAP_EINVAL, "%s: no index (NULL)", what);
-    return store_check_process(ix->store);
+    TRY(store_check_process(ix->store));
+    return store_check_ground(ix->store);
 }
 
 navmap_status index_check_writer(const navmap_index *ix, const char *what)
@@ -136,6 +137,17 @@ static navmap_status attach(navmap_index *ix, navmap_status status, struct store
         crew_free(ix->crew);
         free(ix);
     }
+    return status;
+}
+
+navmap_status index_of_store(struct store *store, navmap_index **ret_index)
+{
+    navmap_index *ix = NULL;
+    navmap_status status = new_handle(NAVMAP_FULL, &ix);
+    if (status == NAVMAP_OK)
+        return attach(ix, NAVMAP_OK, &store, ret_index);
+    if (store_close(store) != NAVMAP_OK)
+        return status; /* the first failure is the one to tell of */
     return status;
 }
 

@@ -79,5 +79,25 @@ bool repair_due(const navmap_index *ix);
  * leaves the sweep where it was, to be continued by a later call. */
 void repair_some(navmap_index *ix, struct scratch *s, uint64_t slots);
 #define REPAIR_SLOTS_PER_ITEM 16u
+/* Room for what follows, in a graph of the writer's (G4). */
+navmap_status repair_reserve(navmap_index *ix, struct scratch *s,
+                             const struct graph *g) NAVMAP_MUST_USE;
+/* What the row of g->self at `level` shall be when it has lost what is not linkable: into s->row,
+ * how many (R1). */
+uint32_t repair_refill(navmap_index *ix, struct scratch *s, const struct graph *g, uint32_t level);
+/* Who follows the entry point `slot` of level `top`: the nearest linkable node of the highest level
+ * on which the walk from it meets any; 0 = there is none. */
+uint32_t repair_heir(struct scratch *s, const struct graph *g, uint32_t slot, uint32_t top);
+
+/* rewrite.c: save it as one file, at a path, or (path NULL) into an open one; or only tell how many
+ * bytes (ret_bytes not NULL). */
+struct rewrite {
+    const char *path;
+    int fd;
+    uint64_t *ret_bytes;
+};
+navmap_status index_rewrite(navmap_index *ix, const struct rewrite *to) NAVMAP_MUST_USE;
+/* index.c: a handle for a store that was opened elsewhere (load.c); takes the store over. */
+navmap_status index_of_store(struct store *store, navmap_index **ret_index) NAVMAP_MUST_USE;
 
 #endif

@@ -28,7 +28,7 @@ static uint32_t repair_beam(const navmap_index *ix)
     return ef < CANDIDATES_MAX ? ef : CANDIDATES_MAX;
 }
 
-static navmap_status reserve(navmap_index *ix, struct scratch *s, const struct graph *g)
+navmap_status repair_reserve(navmap_index *ix, struct scratch *s, const struct graph *g)
 {
     uint32_t near = g->M0 * (g->M0 + 1u);
     near = near < CANDIDATES_MAX ? near : CANDIDATES_MAX;
@@ -119,10 +119,8 @@ static uint32_t refill(const struct graph *g, struct scratch *s, uint32_t n, uin
     return kept;
 }
 
-/* R1.  Room for the edit was made. */
-static void repair_row(navmap_index *ix, struct scratch *s, const struct graph *g, uint32_t level)
+uint32_t repair_refill(navmap_index *ix, struct scratch *s, const struct graph *g, uint32_t level)
 {
-    _Atomic uint32_t *row = store_row_edit(ix->store, g->self, level);
     uint32_t width = level == 0 ? g->M0 : g->M, kept = 0, n = 0;
     uint32_t *ids = s->fresh, n_ids = graph_copy_row(g, g->self, level, ids);
     const float *v = edit_vec(g->edit, g->self);
@@ -138,7 +136,14 @@ static void repair_row(navmap_index *ix, struct scratch *s, const struct graph *
     select_sort(s->near, n);
     kept = refill(g, s, n, kept, width, SLOT_LIVE, false);
     kept = refill(g, s, n, kept, width, SLOT_DELETED, false);
-    kept = refill(g, s, n, kept, width, SLOT_LIVE, true);
+    return refill(g, s, n, kept, width, SLOT_LIVE, true);
+}
+
+/* R1.  Room for the edit was made. */
+static void repair_row(navmap_index *ix, struct scratch *s, const struct graph *g, uint32_t level)
+{
+    _Atomic uint32_t *row = store_row_edit(ix->store, g->self, level);
+    uint32_t width = level == 0 ? g->M0 : g->M, kept = repair_refill(ix, s, g, level);
     for (uint32_t i = 0; i < width; i++)
         row_put(row, i, i < kept ? s->row[i].id : 0);
 }
@@ -180,23 +185,28 @@ static uint32_t highest_linkable(const struct graph *g)
     return best;
 }
 
-/* R2: to the nearest node of the highest level on which the walk from the old one meets any. */
-static void move_entry(navmap_index *ix, struct scratch *s)
+uint32_t repair_heir(struct scratch *s, const struct graph *g, uint32_t slot, uint32_t top)
 {
-    struct graph g = graph_around(ix, 0);
-    uint32_t slot, top, heir = 0;
-    if (!graph_entry(&g, store_root(ix->store).entry, &slot, &top) ||
-        !store_sweep_member(ix->store, slot))
-        return;
+    uint32_t heir = 0;
     for (uint32_t level = top + 1; level-- > 0 && heir == 0;) {
         uint32_t n;
-        graph_search(&g, s, edit_vec(g.edit, slot), slot, level, g.M);
+        graph_search(g, s, edit_vec(g->edit, slot), slot, level, g->M);
         const struct pool_entry *found = pool_finish(&s->pool, &n);
         if (n > 0)
             heir = found[0].id;
     }
-    if (heir == 0)
-        heir = highest_linkable(&g);
+    return heir != 0 ? heir : highest_linkable(g);
+}
+
+/* R2. */
+static void move_entry(navmap_index *ix, struct scratch *s)
+{
+    struct graph g = graph_around(ix, 0);
+    uint32_t slot, top;
+    if (!graph_entry(&g, store_root(ix->store).entry, &slot, &top) ||
+        !store_sweep_member(ix->store, slot))
+        return;
+    uint32_t heir = repair_heir(s, &g, slot, top);
     store_entry_set(ix->store, heir, heir ? TAG_LEVEL(edit_tag(g.edit, heir)->up) : 0);
 }
 
@@ -224,7 +234,7 @@ static navmap_status sweep_portion(navmap_index *ix, struct scratch *s, uint64_t
             return NAVMAP_OK;
     }
     struct graph g = graph_around(ix, 0);
-    TRY(reserve(ix, s, &g));
+    TRY(repair_reserve(ix, s, &g));
     move_entry(ix, s);
     uint32_t cursor = store_sweep_cursor(ix->store);
     uint32_t end = extent_slots(root->extent);

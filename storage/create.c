@@ -100,7 +100,7 @@ static void remove_dir(const char *dir)
     ignore(io_rmdir(dir));
 }
 
-static char *parent_of(const char *path)
+char *store_parent_of(const char *path)
 {
     char *parent = strdup(path);
     if (!parent)
@@ -141,7 +141,7 @@ static navmap_status create_and_rename(const char *path, const char *parent, con
     return fail(status, "%s", why);
 }
 
-static char *temporary_name(const char *path)
+char *store_temporary_name(const char *path)
 {
     uint64_t tail = 0;
     char *name = NULL;
@@ -162,7 +162,7 @@ navmap_status store_create(const char *path, const struct layout_params *params,
     struct lock lock = {.fd = -1};
     TRY(layout_compute(params, &l));
     TRY(store_name_layout(&l));
-    char *parent = parent_of(path), *temporary = temporary_name(path);
+    char *parent = store_parent_of(path), *temporary = store_temporary_name(path);
     navmap_status status = parent && temporary
                                ? create_and_rename(path, parent, temporary, &l, max_elements, &lock)
                                : fail(NAVMAP_ENOMEM, "creating %s: out of memory", path);

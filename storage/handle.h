@@ -21,6 +21,7 @@
 
 #include "storage/epoch.h"
 #include "storage/fail.h"
+#include "storage/io.h"
 #include "storage/labels.h"
 #include "storage/lock.h"
 #include "storage/record.h"
@@ -61,6 +62,12 @@ struct store {
     bool in_memory; /* a private index: no file, no log; the table below has the labels */
     bool bounded;   /* private: max_elements counts even when it is 0 */
     struct table table;
+    int ground_fd;         /* private over a sealed file (sealed.c): that file; else -1 */
+    struct io_info ground; /* as it was when last found sound; under view_lock */
+    uint64_t ground_sum;
+    _Atomic bool ground_is_lost;
+    void *labels_at; /* its label section, the table's base */
+    uint64_t labels_bytes;
     pthread_rwlock_t write_lock;
     pthread_mutex_t entry_lock, item_lock;
     pthread_mutex_t *node_locks, *label_locks; /* NODE_LOCKS, LABEL_LOCKS; NULL on a reader */
@@ -156,6 +163,9 @@ void store_sweep_committed(struct store *s);
 void store_sweep_close(struct store *s);
 /* create.c: a fresh uuid, instance and time; generation 1. */
 navmap_status store_name_layout(struct layout *l) NAVMAP_MUST_USE;
+/* "DIR" of "DIR/NAME", and "PATH.tmp-" with a random number; malloc'd, NULL when out of memory. */
+char *store_parent_of(const char *path);
+char *store_temporary_name(const char *path);
 /* open.c: `lock` passes to the store. */
 navmap_status store_open_locked(const char *path, struct lock *lock,
                                 const struct store_options *options,

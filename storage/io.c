@@ -360,6 +360,20 @@ navmap_status io_list(const char *path, io_visit *visit, void *ctx)
     return status;
 }
 
+static struct io_info info_of(const struct stat *st)
+{
+    return (struct io_info){.directory = S_ISDIR(st->st_mode),
+                            .regular = S_ISREG(st->st_mode),
+                            .mode = st->st_mode & 07777,
+                            .uid = st->st_uid,
+                            .gid = st->st_gid,
+                            .dev = (uint64_t)st->st_dev,
+                            .ino = (uint64_t)st->st_ino,
+                            .bytes = (uint64_t)st->st_size,
+                            .modified_ns = (uint64_t)st->st_mtim.tv_sec * 1000000000u +
+                                           (uint64_t)st->st_mtim.tv_nsec};
+}
+
 navmap_status io_stat(const char *path, struct io_info *ret_info)
 {
     struct stat st;
@@ -368,10 +382,32 @@ navmap_status io_stat(const char *path, struct io_info *ret_info)
             return fail(NAVMAP_ENOINDEX, "%s: nothing is there", path);
         return fail_errno(errno, 0, "stat", path);
     }
-    *ret_info = (struct io_info){.directory = S_ISDIR(st.st_mode),
-                                 .dev = (uint64_t)st.st_dev,
-                                 .ino = (uint64_t)st.st_ino,
-                                 .bytes = (uint64_t)st.st_size};
+    *ret_info = info_of(&st);
+    return NAVMAP_OK;
+}
+
+navmap_status io_fstat(int fd, const char *path, struct io_info *ret_info)
+{
+    struct stat st;
+    if (fstat(fd, &st) != 0)
+        return fail_errno(errno, 0, "fstat", path);
+    *ret_info = info_of(&st);
+    return NAVMAP_OK;
+}
+
+void io_resemble(int fd, const struct io_info *other)
+{
+    bool owned = fchown(fd, other->uid, other->gid) == 0;
+    /* Set-id bits are worth nothing on data, and a group that is not the same gets nothing. */
+    (void)!fchmod(fd, owned ? other->mode & 0777 : other->mode & 0707);
+}
+
+navmap_status io_dup(int fd, const char *path, int *ret_fd)
+{
+    int copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    if (copy < 0)
+        return fail_errno(errno, 0, "dup", path);
+    *ret_fd = copy;
     return NAVMAP_OK;
 }
 

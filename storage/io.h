@@ -50,6 +50,7 @@ struct io_event {
     X(P3_EXTENT) X(P3_ENTRY) X(P3) X(P4_STATE) X(P4) X(C5) X(C6) X(C7)                             \
     X(K1) X(K2) X(K3_BEFORE) X(K3) X(K3_SLICE)                                                     \
     X(O1) X(O2) X(O3) X(O4) X(O5) X(O6_READ) X(O6_CHECKED) X(O6) X(O7) X(O8_SYNCED) X(O8)          \
+    X(SAVE_OPENED) X(SAVE_WRITTEN) X(SAVE_SYNCED) X(SAVE_RENAMED)                                 \
     X(CLOSE)
 /* clang-format on */
 
@@ -129,10 +130,17 @@ typedef navmap_status io_visit(void *ctx, const char *name);
 navmap_status io_list(const char *path, io_visit *visit, void *ctx) NAVMAP_MUST_USE;
 /* What a path names; NAVMAP_ENOINDEX when there is nothing. */
 struct io_info {
-    bool directory;
-    uint64_t dev, ino, bytes;
+    bool directory, regular;
+    uint32_t mode, uid, gid; /* permission bits and owner */
+    uint64_t dev, ino, bytes, modified_ns;
 };
 navmap_status io_stat(const char *path, struct io_info *ret_info) NAVMAP_MUST_USE;
+navmap_status io_fstat(int fd, const char *path, struct io_info *ret_info) NAVMAP_MUST_USE;
+/* Give a file that was just made the owner and permissions of the one that it is to replace, as far
+ * as the system lets us; never more permissions than that one has. */
+void io_resemble(int fd, const struct io_info *other);
+/* A second descriptor of the same open file. */
+navmap_status io_dup(int fd, const char *path, int *ret_fd) NAVMAP_MUST_USE;
 navmap_status io_file_size(int fd, const char *path, uint64_t *ret_bytes) NAVMAP_MUST_USE;
 /* NAVMAP_EFSTYPE when `path` lies on NFS, SMB/CIFS, 9p, Ceph, Lustre, AFS, or FUSE. */
 navmap_status io_check_fs(const char *path) NAVMAP_MUST_USE;

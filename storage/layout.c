@@ -18,14 +18,14 @@
 
 #define BYTE_ORDER_MARK 0x01020304u
 #define BYTE_ORDER_SWAPPED 0x04030201u
-#define FLAGS_KNOWN (HEADER_ALLOW_REPLACE_DELETED | HEADER_SEALED | HEADER_SECTION_SUMS)
+#define FLAGS_KNOWN (LAYOUT_FLAGS_CHOSEN | HEADER_SEALED | HEADER_SECTION_SUMS)
 #define SPACE_MAX 2u
 #define SCHEME_MAX 1u
 #define SCALAR_F32 0u
 #define CHUNK_BYTES_SMALL (UINT64_C(512) << 10)
 #define CHUNK_BYTES_LARGE (UINT64_C(8) << 20)
 #define CELLS_MAX (UINT64_C(1) << 27) /* tag.up has 27 bits for the cell */
-#define LABEL_ENTRY_BYTES 16u         /* sealed files: u64 label, u32 slot, u32 gen */
+#define LABEL_ENTRY_BYTES sizeof(struct sealed_label)
 
 const uint8_t layout_magic[8] = {0x89, 0x4E, 0x56, 0x4D, 0x0D, 0x0A, 0x1A, 0x0A};
 
@@ -112,9 +112,9 @@ navmap_status layout_compute(const struct layout_params *params, struct layout *
                     p->code_header);
     if (p->ef_construction < 1)
         return fail(NAVMAP_EINVAL, "ef_construction: expected at least 1, found 0");
-    if (p->flags & ~(uint32_t)HEADER_ALLOW_REPLACE_DELETED)
-        return fail(NAVMAP_EINVAL, "flags: expected 0 or %u, found %" PRIu32,
-                    (unsigned)HEADER_ALLOW_REPLACE_DELETED, p->flags);
+    if (p->flags & ~LAYOUT_FLAGS_CHOSEN)
+        return fail(NAVMAP_EINVAL, "flags: expected bits of %" PRIu32 ", found %" PRIu32,
+                    LAYOUT_FLAGS_CHOSEN, p->flags);
     if (p->slot_shift != 0 &&
         (p->slot_shift < LAYOUT_SHIFT_MIN || p->slot_shift > LAYOUT_SHIFT_MAX))
         return fail(NAVMAP_EINVAL, "slot_shift: expected %u..%u, found %" PRIu32, LAYOUT_SHIFT_MIN,
@@ -204,6 +204,43 @@ void layout_write_header(const struct layout *layout, struct disk_header *ret_he
     h->sum = checksum64(h, offsetof(struct disk_header, sum), 0);
 }
 
+void layout_write_sealed(const struct layout *layout, const struct layout_sealed *sealed,
+                         struct disk_header *ret_header)
+{
+    struct disk_header *h = ret_header;
+    layout_write_header(layout, h);
+    h->flags |= HEADER_SEALED | HEADER_SECTION_SUMS;
+    h->file_bytes = sealed->file_bytes;
+    h->label_offset = sealed->label_offset;
+    h->label_count = sealed->label_count;
+    h->sums_offset = sealed->sums_offset;
+    h->sum = checksum64(h, offsetof(struct disk_header, sum), 0);
+}
+
+void layout_read_sealed(const void *page, struct layout_sealed *ret_sealed)
+{
+    const struct disk_header *h = page;
+    *ret_sealed = (struct layout_sealed){.label_offset = h->label_offset,
+                                         .label_count = h->label_count,
+                                         .sums_offset = h->sums_offset,
+                                         .file_bytes = h->file_bytes};
+}
+
+void layout_arrays(const struct layout *layout, struct layout_array ret_arrays[LAYOUT_ARRAYS])
+{
+    const struct layout *l = layout;
+    const uint64_t slots = l->slots_per_chunk;
+    const struct layout_array arrays[LAYOUT_ARRAYS] = {
+        {l->off_state, slots * 4},
+        {l->off_row, slots * l->row_stride},
+        {l->off_upper, (uint64_t)l->uppers_per_chunk * l->upper_stride},
+        {l->off_tag, slots * l->tag_stride},
+        {l->off_code, slots * l->code_stride},
+        {l->off_vec, slots * l->vec_stride},
+    };
+    memcpy(ret_arrays, arrays, sizeof arrays);
+}
+
 static navmap_status bad_field(const char *path, const char *field, uint64_t expected,
                                uint64_t found)
 {
@@ -268,9 +305,10 @@ static navmap_status check_sealed(const struct disk_header *h, uint64_t file_byt
                                   const char *path)
 {
     if (!(h->flags & HEADER_SEALED)) {
-        if (h->flags & HEADER_SECTION_SUMS)
-            return fail(NAVMAP_ECORRUPT, "%s: header field flags: section sums without sealed",
-                        path);
+        if (h->flags & (HEADER_SECTION_SUMS | HEADER_FLAT | HEADER_BOUNDED))
+            return fail(NAVMAP_ECORRUPT,
+                        "%s: header field flags: %08" PRIx32 " has bits of a sealed file", path,
+                        h->flags);
         if (h->file_bytes != 0)
             return bad_field(path, "file_bytes", 0, h->file_bytes);
         if (h->label_offset != 0)
@@ -319,7 +357,7 @@ static navmap_status check_geometry(const struct disk_header *h, const char *pat
         .code_header = h->code_header,
         .M = h->M,
         .ef_construction = h->ef_construction,
-        .flags = h->flags & (uint32_t)HEADER_ALLOW_REPLACE_DELETED,
+        .flags = h->flags & LAYOUT_FLAGS_CHOSEN,
         .seed = h->seed,
         .slot_shift = h->slot_shift,
     };

@@ -48,8 +48,13 @@ enum slot_status { SLOT_FREE = 0, SLOT_LIVE = 1, SLOT_DELETED = 2, SLOT_DEAD = 3
 enum header_flag {
     HEADER_ALLOW_REPLACE_DELETED = 1u,
     HEADER_SEALED = 2u,
-    HEADER_SECTION_SUMS = 4u
+    HEADER_SECTION_SUMS = 4u,
+    HEADER_FLAT = 8u,    /* no graph */
+    HEADER_BOUNDED = 16u /* max_elements is a limit also when it is 0 */
 };
+
+#define LAYOUT_FLAGS_CHOSEN                                                                        \
+    ((uint32_t)HEADER_ALLOW_REPLACE_DELETED | (uint32_t)HEADER_FLAT | (uint32_t)HEADER_BOUNDED)
 
 struct disk_header {
     uint8_t magic[8];          /*   0 */
@@ -141,6 +146,22 @@ static_assert(sizeof(struct disk_tag) == 32, "disk_tag is frozen");
 #define TAG_LEVEL(up) ((up)&31u)
 #define TAG_CELL(up) ((up) >> 5)
 
+/* Sealed files only (FORMAT.md, section 9). */
+struct sealed_label {
+    uint64_t label; /*  0: rising from entry to entry */
+    uint32_t slot;  /*  8 */
+    uint32_t gen;   /* 12 */
+};
+static_assert(sizeof(struct sealed_label) == 16, "sealed_label is frozen");
+
+struct disk_sum {
+    uint64_t offset; /*  0: in the file */
+    uint64_t bytes;  /*  8 */
+    uint64_t sum;    /* 16: xxh3_64(those bytes) */
+};
+static_assert(sizeof(struct disk_sum) == 24, "disk_sum is frozen");
+#define LAYOUT_ARRAYS 6u /* of a chunk: state, row, upper, tag, code, vec */
+
 /* What a caller chooses. */
 struct layout_params {
     uint32_t dim;             /* 1..65536 */
@@ -149,7 +170,7 @@ struct layout_params {
     uint16_t code_header;     /* bytes; 0 when code_scheme is 0 */
     uint32_t M;               /* 2..512 */
     uint32_t ef_construction; /* >= 1 */
-    uint32_t flags;           /* HEADER_ALLOW_REPLACE_DELETED or 0 */
+    uint32_t flags;           /* LAYOUT_FLAGS_CHOSEN at most */
     uint64_t seed;
     uint32_t slot_shift;     /* 4..16, or 0: chosen from expected_slots */
     uint64_t expected_slots; /* 0 = unknown: chunks of at most 512 KiB */
@@ -175,6 +196,16 @@ navmap_status layout_compute(const struct layout_params *params,
 /* Fill a header page from a layout whose uuid, generation, instance and created_ns are set. */
 void layout_write_header(const struct layout *layout, struct disk_header *ret_header);
 
+/* The figures that only sealed files have, in the order of the file. */
+struct layout_sealed {
+    uint64_t label_offset, label_count, sums_offset, file_bytes;
+};
+/* Fill the header page of a sealed file: the flags gain sealed and section sums. */
+void layout_write_sealed(const struct layout *layout, const struct layout_sealed *sealed,
+                         struct disk_header *ret_header);
+/* Those of a header page that layout_read_header() has found sound. */
+void layout_read_sealed(const void *page, struct layout_sealed *ret_sealed);
+
 /* Check a header page against itself and against the file's size (magic, byte order, version,
  * features, sum, reserved bytes, limits, every derived field) and copy it out.  `path` is for the
  * message.  *ret_read_only is 1 when an unknown ro_compat feature forbids writing.
@@ -198,6 +229,13 @@ static inline uint32_t layout_level_most(const struct layout *l)
 
 /* Largest chunk count whose slots and cells can be named in 32 and 27 bits. */
 uint32_t layout_chunks_max(const struct layout *layout);
+
+/* Where the arrays of a chunk begin, within it, and what they hold: `used` bytes, then zeros. */
+struct layout_array {
+    uint32_t offset;
+    uint64_t used;
+};
+void layout_arrays(const struct layout *layout, struct layout_array ret_arrays[LAYOUT_ARRAYS]);
 
 /* File offsets.  The slot or cell must be in bounds; no check here. */
 static inline uint64_t layout_chunk_off(const struct layout *l, uint32_t chunk)

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "storage/files.h"
 #include "storage/handle.h"
@@ -54,7 +55,7 @@ struct store *store_new(const char *path, enum store_mode mode, const struct sto
     }
     s->mode = mode;
     s->options = *options;
-    s->lock.fd = -1;
+    s->lock.fd = s->ground_fd = -1;
     s->epoch = fork_epoch();
     atomic_store(&s->lock_epoch, s->epoch);
     init_locks(s);
@@ -89,6 +90,9 @@ void store_destroy(struct store *s)
         wal_release(s->wal);
         lock_close(&s->lock);
     }
+    if (s->labels_at)
+        (void)munmap(s->labels_at, s->labels_bytes);
+    io_close(s->ground_fd);
     table_free(&s->table);
     free(s->node_locks);
     free(s->label_locks);
@@ -303,6 +307,8 @@ navmap_status store_stats_read(struct store *s, struct store_stats *ret_stats)
     TRY(store_view_begin(s, &v));
     read_root_stats(v, &st);
     st.in_memory = s->in_memory;
+    st.bounded = s->bounded || st.max_elements > 0;
+    st.mapped = s->ground_fd >= 0;
     if (s->in_memory) {
         read_planes(v, &st);
         store_view_end(s, v);

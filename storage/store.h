@@ -41,6 +41,16 @@ navmap_status store_create(const char *path, const struct layout_params *params,
  * when it is 0.  The writer of itself; store_settle() and store_flush() have nothing to do. */
 navmap_status store_new_private(const struct layout_params *params, uint64_t max_elements,
                                 bool bounded, struct store **ret_store) NAVMAP_MUST_USE;
+/* A private index over a sealed file (sealed.c), mapped in O(1), or read into memory. */
+struct store_load {
+    uint64_t max_elements;      /* labels allowed; below the number in the file: as stored */
+    bool allow_replace_deleted; /* whatever the file says */
+    bool has_space, copy;
+    uint16_t space; /* with has_space: whatever the file says */
+};
+/* `fd` stays the caller's.  NAVMAP_EINVAL: the data file of a directory. */
+navmap_status store_load_sealed(int fd, const char *path, const struct store_load *how,
+                                struct store **ret_store) NAVMAP_MUST_USE;
 /* Is max_elements a limit?  Write lock held. */
 bool store_bounded(const struct store *s);
 /* Open.  A writer recovers first; a reader recovers if the log is not empty, nobody writes and it
@@ -55,6 +65,9 @@ navmap_status store_close(struct store *s);
 const struct layout *store_layout(const struct store *s);
 bool store_is_writer(const struct store *s);
 const char *store_path(const struct store *s);
+/* Before each call: NAVMAP_ECORRUPT when the file under a private index was cut short or overwritten
+ * (sealed.c, X1).  One fstat() where there is such a file, else nothing. */
+navmap_status store_check_ground(struct store *s) NAVMAP_MUST_USE;
 /* NAVMAP_EFORKED for a writer handle used in a forked child; NAVMAP_OK else.  No system call. */
 navmap_status store_check_process(const struct store *s) NAVMAP_MUST_USE;
 
@@ -240,6 +253,8 @@ struct store_stats {
     uint32_t writer_pid; /* 0 = unknown */
     bool poisoned;
     bool in_memory; /* a private index: all about files and logs is 0 */
+    bool bounded;   /* max_elements is a limit */
+    bool mapped;    /* a private index over a sealed file */
 };
 navmap_status store_stats_read(struct store *s, struct store_stats *ret_stats) NAVMAP_MUST_USE;
 

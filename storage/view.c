@@ -170,8 +170,8 @@ static void destroy(struct view *v)
     free(v);
 }
 
-navmap_status view_map(int fd, const char *path, const struct layout *layout, uint32_t nchunks,
-                       bool writable, struct view **ret_view)
+static navmap_status new_view(int fd, const char *path, const struct layout *layout,
+                              struct view **ret_view)
 {
     struct view *v = calloc(1, sizeof(*v));
     char *name = strdup(path);
@@ -185,7 +185,15 @@ navmap_status view_map(int fd, const char *path, const struct layout *layout, ui
     v->layout = *layout;
     v->epoch = fork_epoch();
     atomic_init(&v->refs, 1);
+    *ret_view = v;
+    return NAVMAP_OK;
+}
 
+navmap_status view_map(int fd, const char *path, const struct layout *layout, uint32_t nchunks,
+                       bool writable, struct view **ret_view)
+{
+    struct view *v;
+    TRY(new_view(fd, path, layout, &v));
     navmap_status status;
     TRY_GOTO(status, check_extent(v, nchunks), fail);
     TRY_GOTO(status, io_file_id(fd, path, &v->dev, &v->ino), fail);
@@ -200,21 +208,36 @@ fail:
     return status;
 }
 
+navmap_status view_sealed(int fd, const char *path, const struct layout *layout, uint32_t nchunks,
+                          struct view **ret_view)
+{
+    struct view *v;
+    TRY(new_view(-1, path, layout, &v));
+    navmap_status status;
+    uint64_t size = layout_file_bytes(layout, nchunks);
+    TRY_GOTO(status, check_extent(v, nchunks), fail);
+    TRY_GOTO(status, reserve_pair(v, size, size, false), fail);
+    v->wbase = (uint8_t *)(uintptr_t)v->base;
+    void *at = v->wbase;
+    /* NORESERVE: a file larger than memory would be refused for what is never written. */
+    TRY_GOTO(status,
+             io_mmap(at, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE | MAP_FIXED, fd,
+                     0, path, &at),
+             fail);
+    advise(at, 0, size);
+    atomic_init(&v->nchunks, nchunks);
+    *ret_view = v;
+    return NAVMAP_OK;
+fail:
+    destroy(v);
+    return status;
+}
+
 navmap_status view_anonymous(const struct layout *layout, uint32_t nchunks, uint32_t expected,
                              struct view **ret_view)
 {
-    struct view *v = calloc(1, sizeof(*v));
-    char *name = strdup("(in memory)");
-    if (v == NULL || name == NULL) {
-        free(v);
-        free(name);
-        return fail(NAVMAP_ENOMEM, "no memory for a view");
-    }
-    v->path = name;
-    v->fd = -1;
-    v->layout = *layout;
-    v->epoch = fork_epoch();
-    atomic_init(&v->refs, 1);
+    struct view *v;
+    TRY(new_view(-1, "(in memory)", layout, &v));
     v->reserved = layout_file_bytes(layout, nchunks);
 
     navmap_status status;

@@ -1,6 +1,7 @@
 /* view.h -- one mapping of one data file, immutable but for its bound, and its accessors.
  *
- * A private index has a view of the same layout over anonymous memory, without a file.
+ * A private index has a view of the same layout over anonymous memory, without a file, or over a
+ * private mapping of a sealed one, whose file it does not hold open.
  *
  * A query holds one reference to one view from its first byte to its last; there is no view lock
  * and nobody waits for queries.  Address space is reserved once; growth maps the tail inside the
@@ -8,8 +9,8 @@
  * the last reference unmaps the old one.
  *
  * W1  `base` is PROT_READ in every process.  Only apply.c and payload.c store to the data file,
- *     through `wbase`, a second mapping that nothing else uses (MADV_DONTFORK).  Over anonymous
- *     memory both are one, readable and writable, and items.c writes rows and states as well.
+ *     through `wbase`, a second mapping that nothing else uses (MADV_DONTFORK).  In a private
+ *     index both are one, readable and writable, and items.c writes rows and states as well.
  * W2  A slot id read from the file is used only if 0 < id < view_slots(v).
  * W3  A cell index derived from the file is used only if it is < view_cells(v).
  */
@@ -33,7 +34,7 @@ struct view {
     struct layout layout;
     _Atomic uint32_t nchunks; /* the bound: chunks mapped; store-release after mapping */
     _Atomic uint32_t refs;    /* 1 for being published + 1 per query */
-    int fd;                   /* the data file; closed with the view; -1 = anonymous memory */
+    int fd;                   /* the data file; closed with the view; -1 = this process's memory */
     uint64_t epoch;           /* fork_epoch() at view_map(): a forked child has no alias */
     uint64_t dev, ino;
     char *path; /* for messages */
@@ -48,6 +49,10 @@ navmap_status view_map(int fd, const char *path, const struct layout *layout, ui
  * and more.  Memory is taken by the system as pages are touched. */
 navmap_status view_anonymous(const struct layout *layout, uint32_t nchunks, uint32_t expected,
                              struct view **ret_view) NAVMAP_MUST_USE;
+/* The same over a private mapping of a sealed file of `nchunks` chunks: what is changed, and chunks
+ * beyond the file's, are this process's memory.  `fd` stays the caller's; the size was checked. */
+navmap_status view_sealed(int fd, const char *path, const struct layout *layout, uint32_t nchunks,
+                          struct view **ret_view) NAVMAP_MUST_USE;
 /* Map more chunks in place.  Checks fstat first.  *ret_fits = false (and nothing done) when the
  * reservation is too small.  Callers serialise. */
 navmap_status view_extend(struct view *v, uint32_t nchunks, bool *ret_fits) NAVMAP_MUST_USE;

@@ -22,7 +22,9 @@ BOUNDARY = "storage/store.h"  # a contract that several rooms of storage fulfil 
 # Storage headers that the engine may see; everything else of storage is storage's own.
 SEEN_BY_ENGINE = {
     f"storage/{name}.h"
-    for name in ("store", "view", "stage", "layout", "status", "fail", "epoch", "cpus")
+    for name in (
+        "store", "view", "stage", "layout", "status", "fail", "epoch", "cpus", "seal", "source"
+    )
 }
 
 STORAGE_BASE = {

@@ -1,0 +1,41 @@
+/* save.c -- navmap_save and what goes with it: by whom an index is written as one file.
+ *
+ * Who writes to a directory saves it himself.  A handle that is open for reading cannot hold the
+ * writer still, so it has to be the writer for as long as it takes.
+ */
+#include "engine/index.h"
+#include "storage/fail.h"
+
+static navmap_status rewrite_by_reader(navmap_index *ix, const struct rewrite *to)
+{
+    navmap_index *writer;
+    TRY(navmap_open(store_path(ix->store), NAVMAP_WRITE, NULL, &writer));
+    navmap_status status = index_rewrite(writer, to);
+    navmap_status closed = navmap_close(writer);
+    return status != NAVMAP_OK ? status : closed;
+}
+
+static navmap_status rewrite(navmap_index *ix, const char *what, const struct rewrite *to)
+{
+    TRY(index_check(ix, what));
+    return store_is_writer(ix->store) ? index_rewrite(ix, to) : rewrite_by_reader(ix, to);
+}
+
+navmap_status navmap_save(navmap_index *index, const char *path)
+{
+    if (!path || path[0] == 0)
+        return fail(NAVMAP_EINVAL, "navmap_save: path is required");
+    return rewrite(index, "navmap_save", &(struct rewrite){.path = path});
+}
+
+navmap_status navmap_save_fd(navmap_index *index, int fd)
+{
+    return rewrite(index, "navmap_save_fd", &(struct rewrite){.fd = fd});
+}
+
+navmap_status navmap_file_bytes(navmap_index *index, uint64_t *ret_bytes)
+{
+    if (!ret_bytes)
+        return fail(NAVMAP_EINVAL, "navmap_file_bytes: ret_bytes is required");
+    return rewrite(index, "navmap_file_bytes", &(struct rewrite){.ret_bytes = ret_bytes});
+}
