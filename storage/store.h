@@ -284,6 +284,10 @@ typedef void store_look(void *ctx, const struct view *view);
 navmap_status store_verify_look(const char *path, bool quick, store_report *report,
                                 store_look *look, void *ctx,
                                 struct store_verify_counts *ret_counts) NAVMAP_MUST_USE;
+/* All sums of a sealed file, over a store that store_load_sealed() has just made of it, mapped and not
+ * yet changed.  Fills damaged, slots and payloads. */
+navmap_status store_verify_sealed(struct store *s, store_report *report, void *ctx,
+                                  struct store_verify_counts *ret_counts) NAVMAP_MUST_USE;
 /* The facts of an index from outside, as store_verify sees it: nothing is opened for good,
  * recovered or written.  NAVMAP_ECORRUPT when what every open checks does not hold. */
 navmap_status store_inspect(const char *path, struct layout *ret_layout,
