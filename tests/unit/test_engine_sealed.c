@@ -1,4 +1,4 @@
-/* test_engine_sealed.c -- what becomes of a mapped file under an index, and what damage does to it. */
+/* test_engine_sealed.c -- what becomes of a mapped file under an index, and what damage does. */
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/stat.h>
@@ -140,7 +140,9 @@ static void test_cut(void **state)
         assert_ok(navmap_close(ix));
         assert_ok(navmap_close(copy));
     }
-    assert_ok(search(load(false)) == NAVMAP_OK ? NAVMAP_OK : NAVMAP_EIO);
+    navmap_index *ix = load(false); /* whole again: nothing is wrong with a new index over it */
+    assert_ok(search(ix));
+    assert_ok(navmap_close(ix));
 }
 
 static void test_overwritten(void **state)
@@ -263,7 +265,7 @@ static bool is_summed(const uint8_t *bytes, size_t n, size_t at)
     return false;
 }
 
-/* Every single bit of what is summed is found by verify, and by load(verify); nothing dies of it. */
+/* Every bit of what is summed is found by verify, and by load(verify); nothing dies of it. */
 static void test_flipped_bits(void **state)
 {
     (void)state;
