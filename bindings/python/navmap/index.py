@@ -85,6 +85,7 @@ class Index(Opened):
             convert.size(random_seed, "random_seed"),
             convert.size(max_elements, "max_elements"),
             int(bool(allow_replace_deleted)),
+            0,
         )
         stats = handle.stats()
         if self._core_handle is not None:  # by another thread, just now
