@@ -3,6 +3,7 @@
  * A sealed file is known by its magic.  hnswlib's has none: it is whatever its header's arithmetic
  * agrees with.  All else is refused, an index directory with a hint.
  */
+#include "engine/hnswlib_file.h"
 #include "engine/index.h"
 
 #include <stdio.h>
@@ -97,8 +98,7 @@ static navmap_status load(const struct source *from, const struct navmap_load_op
         TRY(check_all(from, o));
     if (ours)
         return load_sealed(from, o, ret_index);
-    return fail(NAVMAP_ECORRUPT, "%s: %s: neither a sealed file of navmap nor a file of hnswlib",
-                refused, from->path);
+    return hnswlib_load(from->fd, from->path, o, ret_index);
 }
 
 static navmap_status take_options(const struct navmap_load_options *options,
