@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "bindings/python/src/buffers.h"
+#include "bindings/python/src/files.h"
 #include "bindings/python/src/handle.h"
 #include "bindings/python/src/raise.h"
 #include "bindings/python/src/report.h"
@@ -41,7 +42,8 @@ static PyObject *core_create(PyObject *module, PyObject *args)
     return status == NAVMAP_OK ? handle_wrap(state, index) : raise_status(&state->errors, status);
 }
 
-/* new(space, dim, M, ef_construction, random_seed, max_elements, allow_replace_deleted) -> Handle
+/* new(space, dim, M, ef_construction, random_seed, max_elements, allow_replace_deleted, flat)
+ *     -> Handle
  *
  * A private index that holds max_elements labels, also when that is 0. */
 static PyObject *core_new(PyObject *module, PyObject *args)
@@ -50,10 +52,11 @@ static PyObject *core_new(PyObject *module, PyObject *args)
     struct navmap_options options = {.struct_size = sizeof options, .bounded = 1};
     navmap_index *index = NULL;
 
-    if (!PyArg_ParseTuple(args, "O&O&O&O&O&O&O&:new", number_u32, &options.space, number_u32,
+    if (!PyArg_ParseTuple(args, "O&O&O&O&O&O&O&O&:new", number_u32, &options.space, number_u32,
                           &options.dim, number_u32, &options.M, number_u32,
                           &options.ef_construction, number_u64, &options.random_seed, number_u64,
-                          &options.max_elements, number_u32, &options.allow_replace_deleted))
+                          &options.max_elements, number_u32, &options.allow_replace_deleted,
+                          number_u32, &options.flat))
         return NULL;
     PyThreadState *thread = PyEval_SaveThread();
     navmap_status status = navmap_new(&options, &index);
@@ -160,8 +163,14 @@ static PyMethodDef CORE_METHODS[] = {
     {"open", core_open, METH_VARARGS,
      "open(path, mode, durability, timeout, checkpoint_bytes, /) -> Handle"},
     {"new", core_new, METH_VARARGS,
-     "new(space, dim, M, ef_construction, random_seed, max_elements, allow_replace_deleted, /) -> "
+     "new(space, dim, M, ef_construction, random_seed, max_elements, allow_replace_deleted, "
+     "flat, /) -> Handle"},
+    {"load", core_load, METH_VARARGS,
+     "load(path, dim, space, max_elements, allow_replace_deleted, flat, copy, verify, /) -> "
      "Handle"},
+    {"load_fd", core_load_fd, METH_VARARGS,
+     "load_fd(fd, name, dim, space, max_elements, allow_replace_deleted, flat, copy, verify, /) "
+     "-> Handle"},
     {"verify", core_verify, METH_VARARGS, "verify(path, quick, /) -> (counts, findings)"},
     {"simd", core_simd, METH_NOARGS, "simd() -> str"},
     {"default_threads", core_default_threads, METH_NOARGS, "default_threads() -> int"},
