@@ -25,6 +25,7 @@ from navmap.directory import create, open
 from navmap.errors import (
     CapacityError,
     CorruptIndexError,
+    EmptyQueryError,
     Error,
     ExistsError,
     FewerResultsError,
@@ -63,6 +64,7 @@ __all__ = [
     "CapacityError",
     "CheckReport",
     "CorruptIndexError",
+    "EmptyQueryError",
     "Error",
     "ExistsError",
     "FewerResultsError",
