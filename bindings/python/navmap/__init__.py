@@ -15,6 +15,10 @@ An index can also be private to the process, in memory only, in hnswlib's way:
 
     ix = navmap.Index(space="cosine", dim=100)
     ix.init_index(max_elements=10_000)
+    ix.save_index("words.bin")
+
+`import navmap as hnswlib` is meant to be a safe edit: `Index` has hnswlib's methods,
+and bindings/python/DIFFERENCES.md in the sources lists what is not alike.
 
 `create`, `open` and `Index` hold the documentation: shapes, types, errors, cost, and what may be
 done from several threads and processes at once.
@@ -49,6 +53,9 @@ from navmap.index import Index
 from navmap.report import CheckReport, Finding, Report, verify
 
 __version__: str = _core.version
+
+# Pickles and messages name a class by where it can be found, and rooms may be renamed.
+Index.__module__ = __name__
 
 
 def simd() -> str:
