@@ -6,11 +6,10 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-#include "engine/graph.h"
-#include "engine/navmap.h"
+#include "engine/index.h"
 #include "engine/reach.h"
 #include "storage/fail.h"
-#include "storage/store.h"
+#include "storage/source.h"
 
 #define WALKS_MAX 4
 
@@ -75,6 +74,8 @@ navmap_status navmap_verify(const char *path, bool quick, navmap_report *report,
 {
     if (path == NULL || ret_result == NULL)
         return fail(NAVMAP_EINVAL, "navmap_verify: path and ret_result must not be NULL");
+    if (source_at(path))
+        return index_verify_file(path, quick, report, ctx, ret_result);
     struct check c = {.report = report, .ctx = ctx};
     struct store_verify_counts counts;
     TRY(store_verify_look(path, quick, pass_on, look, &c, &counts));

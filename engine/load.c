@@ -4,8 +4,13 @@
  * agrees with.  All else is refused, an index directory with a hint.
  */
 #include "engine/index.h"
+
+#include <stdio.h>
+
 #include "storage/fail.h"
 #include "storage/source.h"
+
+#define FINDING_MAX 400
 
 static const char refused[] = "Index seems to be corrupted or unsupported";
 
@@ -36,6 +41,31 @@ static navmap_status check_kind(const navmap_index *ix, const char *name,
     return NAVMAP_OK;
 }
 
+static void on_finding(void *ctx, const struct navmap_finding *f)
+{
+    char *first = ctx;
+    if (!f->warning && first[0] == 0)
+        (void)snprintf(first, FINDING_MAX, "%s, slot %u: %s", f->section, f->slot, f->message);
+}
+
+/* By an index of its own, so that the one to be used is opened like any other. */
+static navmap_status check_all(const struct source *from, const struct navmap_load_options *o)
+{
+    const struct navmap_load_options plain = {.struct_size = sizeof plain, .flat = o->flat};
+    char first[FINDING_MAX] = "";
+    struct navmap_verify_result result;
+    navmap_index *ix;
+    TRY(navmap_load_fd(from->fd, from->path, &plain, &ix));
+    navmap_status status = index_verify_loaded(ix, on_finding, first, &result);
+    navmap_status closed = navmap_close(ix);
+    TRY(status);
+    TRY(closed);
+    if (result.damaged == 0)
+        return NAVMAP_OK;
+    return fail(NAVMAP_ECORRUPT, "%s: %s: %llu findings, first: %s", refused, from->path,
+                (unsigned long long)result.damaged, first);
+}
+
 static navmap_status load_sealed(const struct source *from, const struct navmap_load_options *o,
                                  navmap_index **ret_index)
 {
@@ -63,6 +93,8 @@ static navmap_status load(const struct source *from, const struct navmap_load_op
 {
     bool ours;
     TRY(source_is_ours(from, &ours));
+    if (ours && o->verify)
+        TRY(check_all(from, o));
     if (ours)
         return load_sealed(from, o, ret_index);
     return fail(NAVMAP_ECORRUPT, "%s: %s: neither a sealed file of navmap nor a file of hnswlib",

@@ -1,8 +1,8 @@
 /* navmap.h -- a navigable small-world graph in a memory map: a persistent HNSW vector index.
  *
  * Two forms of one index: shared, a directory (navmap_create, navmap_open), durable, one writer and
- * many readers; and private (navmap_new, navmap_load), in this process's memory only, without a log.
- * navmap_save writes either form as one sealed file, which navmap_load maps.
+ * many readers; and private (navmap_new, navmap_load), in this process's memory only.  navmap_save
+ * writes either form as one sealed file, which navmap_load maps.
  *
  * Caveats first.
  *  - Processes: one writer and any number of readers per directory, on one host.  Readers see
@@ -134,9 +134,9 @@ struct navmap_load_options {
 /* Make a private index out of a file.
  * A sealed file is mapped, not read: in O(1), sharing page cache with every other process that maps
  * it.  What is changed stays in this process, as long as the file's bytes do: deleting it, or
- * renaming another over it, does no harm.  If it is cut short or overwritten in place, the next call
- * on the handle says NAVMAP_ECORRUPT (it looks at size and time of change); only a cut during a call
- * is SIGBUS.  `copy` avoids that.
+ * renaming another over it, does no harm.  If it is cut short or overwritten in place, the next
+ * call on the handle says NAVMAP_ECORRUPT (it looks at size and time of change); only a cut during
+ * a call is SIGBUS.  `copy` avoids that.
  * hnswlib's own file is recognised by its header and converted, every number checked: O(n).  The
  * vectors stay as they are when `space` is another one than they were added with.
  *   NAVMAP_ENOINDEX nothing there;  NAVMAP_EVERSION  newer format, or M beyond 2..512
@@ -240,8 +240,8 @@ NAVMAP_API navmap_status navmap_delete(navmap_index *index, uint64_t label) NAVM
 /* Take the mark away.  NAVMAP_ENOTFOUND, NAVMAP_ENOTDELETED. */
 NAVMAP_API navmap_status navmap_undelete(navmap_index *index, uint64_t label) NAVMAP_MUST_USE;
 
-/* Forget the label and its vector; for flat indexes, where nothing links to it (others: NAVMAP_EINVAL).
- * NAVMAP_ENOTFOUND. */
+/* Forget the label and its vector; for flat indexes, where nothing links to it (with a graph:
+ * NAVMAP_EINVAL).  NAVMAP_ENOTFOUND. */
 NAVMAP_API navmap_status navmap_remove(navmap_index *index, uint64_t label) NAVMAP_MUST_USE;
 
 /* Set max_elements, up or down.  NAVMAP_EINVAL when more labels than that are present (deleted ones

@@ -1,6 +1,7 @@
 /* stats.c -- the counters of engine and storage in one structure. */
 #include "engine/index.h"
 #include "storage/fail.h"
+#include "storage/source.h"
 
 static struct navmap_stats stats_of(const struct layout *l, const struct store_stats *s)
 {
@@ -74,11 +75,25 @@ navmap_status navmap_get_stats(navmap_index *index, struct navmap_stats *ret_sta
     return NAVMAP_OK;
 }
 
+/* A sealed file: opening it is instant, and changes nothing. */
+static navmap_status inspect_file(const char *path, struct navmap_stats *ret_stats)
+{
+    navmap_index *ix;
+    TRY(index_load_any(path, &ix));
+    navmap_status status = navmap_get_stats(ix, ret_stats);
+    navmap_status closed = navmap_close(ix);
+    TRY(status);
+    ret_stats->mode = ret_stats->durability = 0;
+    return closed;
+}
+
 navmap_status navmap_inspect(const char *path, struct navmap_stats *ret_stats)
 {
     TRY(check_size("navmap_inspect", ret_stats));
     if (!path)
         return fail(NAVMAP_EINVAL, "navmap_inspect: path must not be NULL");
+    if (source_at(path))
+        return inspect_file(path, ret_stats);
     struct layout l;
     struct store_stats s;
     TRY(store_inspect(path, &l, &s));

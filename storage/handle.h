@@ -65,6 +65,7 @@ struct store {
     int ground_fd;         /* private over a sealed file (sealed.c): that file; else -1 */
     struct io_info ground; /* as it was when last found sound; under view_lock */
     uint64_t ground_sum;
+    struct layout_sealed sealed_at;
     _Atomic bool ground_is_lost;
     void *labels_at; /* its label section, the table's base */
     uint64_t labels_bytes;

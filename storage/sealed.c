@@ -166,6 +166,7 @@ static navmap_status fill_store(struct store *s, int fd, const struct sealed_fil
         TRY(io_dup(fd, s->path, &s->ground_fd));
         s->ground = f->info;
         s->ground_sum = f->head_sum;
+        s->sealed_at = f->at;
     }
     stage_open_through(&s->stage, s->view);
     s->stage.root = f->root;

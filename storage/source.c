@@ -10,6 +10,12 @@
 
 static const char refused[] = "Index seems to be corrupted or unsupported";
 
+bool source_at(const char *path)
+{
+    struct io_info info;
+    return io_stat(path, &info) == NAVMAP_OK && info.regular;
+}
+
 navmap_status source_of_fd(int fd, const char *path, struct source *ret_source)
 {
     struct io_info info;

@@ -16,6 +16,8 @@ struct source {
     uint64_t bytes;   /* its length when it was opened */
 };
 
+/* Is there a regular file at `path`?  False when nobody can tell. */
+bool source_at(const char *path);
 /* NAVMAP_ENOINDEX nothing is there; NAVMAP_EINVAL a directory, or no regular file. */
 navmap_status source_open(const char *path, struct source *ret_source) NAVMAP_MUST_USE;
 /* The same of a file that is open, and stays the caller's to close. */

@@ -65,8 +65,8 @@ navmap_status store_close(struct store *s);
 const struct layout *store_layout(const struct store *s);
 bool store_is_writer(const struct store *s);
 const char *store_path(const struct store *s);
-/* Before each call: NAVMAP_ECORRUPT when the file under a private index was cut short or overwritten
- * (sealed.c, X1).  One fstat() where there is such a file, else nothing. */
+/* Before each call: NAVMAP_ECORRUPT when the file under a private index was cut short or
+ * overwritten (sealed.c, X1).  One fstat() where there is such a file, else nothing. */
 navmap_status store_check_ground(struct store *s) NAVMAP_MUST_USE;
 /* NAVMAP_EFORKED for a writer handle used in a forked child; NAVMAP_OK else.  No system call. */
 navmap_status store_check_process(const struct store *s) NAVMAP_MUST_USE;
@@ -284,6 +284,10 @@ typedef void store_look(void *ctx, const struct view *view);
 navmap_status store_verify_look(const char *path, bool quick, store_report *report,
                                 store_look *look, void *ctx,
                                 struct store_verify_counts *ret_counts) NAVMAP_MUST_USE;
+/* All sums of a sealed file, over a store that store_load_sealed() has just made of it, mapped and
+ * not yet changed.  Fills damaged, slots and payloads. */
+navmap_status store_verify_sealed(struct store *s, store_report *report, void *ctx,
+                                  struct store_verify_counts *ret_counts) NAVMAP_MUST_USE;
 /* The facts of an index from outside, as store_verify sees it: nothing is opened for good,
  * recovered or written.  NAVMAP_ECORRUPT when what every open checks does not hold. */
 navmap_status store_inspect(const char *path, struct layout *ret_layout,

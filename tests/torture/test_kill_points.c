@@ -114,6 +114,12 @@ struct test {
     char path[320];
 };
 
+/* A saved file has no log and no writer: tests/unit/test_engine_saved.c dies at these. */
+static bool of_a_save(int point)
+{
+    return point >= KP_SAVE_OPENED && point <= KP_SAVE_RENAMED;
+}
+
 static enum scene scene_of(int point)
 {
     if (point <= KP_CREATE_RENAMED)
@@ -342,6 +348,8 @@ int main(int argc, char **argv)
     uint64_t round = 0;
     for (uint64_t time = 0; time < times && t.h.failed < 10; time++) {
         for (int point = 0; point < POINTS; point++) {
+            if (of_a_save(point))
+                continue;
             for (int how = 0; how < 4; how++, round++) {
                 if (scene_of(point) == SCENE_LONG_LOG && (how > 0 || time % 10 > 0))
                     continue; /* a second each */
@@ -356,6 +364,8 @@ int main(int argc, char **argv)
            " readers lived through theirs and asked %" PRIu64 " queries\n",
            t.deaths, POINTS, t.survivors, t.survivor_queries);
     for (int point = 0; point < POINTS && t.h.only < 0; point++) {
+        if (of_a_save(point))
+            continue;
         if (t.h.verbose)
             printf("  %s: %u\n", point_name(point), t.reached[point]);
         harness_case(&t.h, t.reached[point] > 0, 0, "%s was never reached", point_name(point));

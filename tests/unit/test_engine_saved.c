@@ -1,4 +1,4 @@
-/* test_engine_saved.c -- save and load: the same index afterwards, private, and nothing half-done. */
+/* test_engine_saved.c -- save and load: the same index afterwards, and nothing half-done. */
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/mman.h>

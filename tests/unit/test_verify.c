@@ -405,8 +405,8 @@ static void test_no_index(void **state)
     (void)state;
     planted_verify("/nonexistent/index", false, &report);
     assert_int_equal(report.status, NAVMAP_ENOINDEX);
-    planted_verify(planted.data_path, false, &report);
-    assert_int_equal(report.status, NAVMAP_ENOINDEX);
+    planted_verify(planted.data_path, false, &report); /* with a hint at its directory */
+    assert_int_equal(report.status, NAVMAP_EINVAL);
     planted_verify(planted.dir, false, &report);
     assert_int_equal(report.status, NAVMAP_ENOINDEX);
     struct navmap_verify_result result;
