@@ -80,10 +80,14 @@ static navmap_status inspect_file(const char *path, struct navmap_stats *ret_sta
 {
     navmap_index *ix;
     TRY(index_load_any(path, &ix));
+    struct store_stats s = {0};
     navmap_status status = navmap_get_stats(ix, ret_stats);
+    if (status == NAVMAP_OK)
+        status = store_stats_read(ix->store, &s);
     navmap_status closed = navmap_close(ix);
     TRY(status);
     ret_stats->mode = ret_stats->durability = 0;
+    ret_stats->allow_replace_deleted = (s.file_flags & HEADER_ALLOW_REPLACE_DELETED) != 0;
     return closed;
 }
 

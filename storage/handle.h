@@ -66,6 +66,7 @@ struct store {
     struct io_info ground; /* as it was when last found sound; under view_lock */
     uint64_t ground_sum;
     struct layout_sealed sealed_at;
+    uint32_t file_flags; /* enum header_flag; of the handle's own layout some differ */
     _Atomic bool ground_is_lost;
     void *labels_at; /* its label section, the table's base */
     uint64_t labels_bytes;

@@ -205,6 +205,7 @@ navmap_status store_load_sealed(int fd, const char *path, const struct store_loa
     }
     struct disk_root *root = &s->stage.root;
     root->lsn = root->sum = 0;
+    s->file_flags = f.layout.flags;
     s->bounded = (f.layout.flags & HEADER_BOUNDED) != 0;
     if (how->max_elements >= root->n_live + root->n_deleted && how->max_elements > 0)
         root->max_elements = how->max_elements;

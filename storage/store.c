@@ -309,8 +309,13 @@ navmap_status store_stats_read(struct store *s, struct store_stats *ret_stats)
     st.in_memory = s->in_memory;
     st.bounded = s->bounded || st.max_elements > 0;
     st.mapped = s->ground_fd >= 0;
+    st.file_flags = s->file_flags;
     if (s->in_memory) {
         read_planes(v, &st);
+        if (st.mapped) {
+            st.data_file_bytes = s->sealed_at.file_bytes;
+            st.data_allocated_bytes = io_allocated(s->ground_fd);
+        }
         store_view_end(s, v);
         *ret_stats = st;
         return NAVMAP_OK;

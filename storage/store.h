@@ -252,9 +252,10 @@ struct store_stats {
     bool writer_held;    /* somebody holds W */
     uint32_t writer_pid; /* 0 = unknown */
     bool poisoned;
-    bool in_memory; /* a private index: all about files and logs is 0 */
-    bool bounded;   /* max_elements is a limit */
-    bool mapped;    /* a private index over a sealed file */
+    bool in_memory;      /* a private index: all else about files and logs is 0 */
+    bool bounded;        /* max_elements is a limit */
+    bool mapped;         /* a private index over a sealed file: data_ bytes are that file's ... */
+    uint32_t file_flags; /* ... and so is this, enum header_flag */
 };
 navmap_status store_stats_read(struct store *s, struct store_stats *ret_stats) NAVMAP_MUST_USE;
 

@@ -45,8 +45,10 @@ def geometry(dim, M, slot_shift, code_scheme, code_header):
     return g
 
 
-def header(dim, M, slot_shift, space, ef_construction, flags, code_scheme=0, code_header=0):
-    """FORMAT.md section 4."""
+def header(
+    dim, M, slot_shift, space, ef_construction, flags, code_scheme=0, code_header=0, sealed=(0,) * 4
+):
+    """FORMAT.md section 4; `sealed`: file_bytes, label_offset, label_count, sums_offset."""
     g = geometry(dim, M, slot_shift, code_scheme, code_header)
     page = bytearray(PAGE)
     page[0:8] = bytes.fromhex("894E564D0D0A1A0A")
@@ -59,7 +61,7 @@ def header(dim, M, slot_shift, space, ef_construction, flags, code_scheme=0, cod
     names = ("state", "row", "upper", "tag", "code", "vec")
     struct.pack_into("<6I", page, 120, *(g["off_" + name] for name in names))
     struct.pack_into("<HHIII", page, 144, code_scheme, code_header, g["code_stride"], 0, 0)
-    struct.pack_into("<QQ", page, 160, CREATED_NS, INSTANCE)
+    struct.pack_into("<QQ4Q", page, 160, CREATED_NS, INSTANCE, *sealed)
     struct.pack_into("<Q", page, 4088, xxh3_64_intdigest(bytes(page[:4088]), seed=0))
     return bytes(page)
 
@@ -94,6 +96,57 @@ def ids(n, *some):
     return struct.pack(f"<{n}I", *some, *([0] * (n - len(some))))
 
 
+# Items of the sealed file: label, deleted, level, vector, row of each level (slots from 1).
+ITEMS = (
+    (70, False, 1, (1.0, 0.0, 0.0, 0.0), ((2, 3, 5), (3,))),
+    (7, False, 0, (0.0, 1.0, 0.0, 0.0), ((1, 4),)),
+    (2**64 - 1, False, 2, (0.0, 0.0, 1.0, 0.0), ((1, 4, 5), (1,), ())),
+    (0, True, 0, (0.0, 0.0, 0.0, 1.0), ((2, 3),)),
+    (1000, False, 0, (0.5, 0.5, 0.5, 0.5), ((1, 3),)),
+)
+
+
+def sealed():
+    """FORMAT.md section 9: dim 4, M 4, 16 slots a chunk, l2, bounded."""
+    M, shift = 4, 4
+    g = geometry(4, M, shift, 0, 0)
+    chunk, cell = bytearray(g["chunk_bytes"]), 0
+    for slot, (label, deleted, level, vector, rows) in enumerate(ITEMS, 1):
+        up = cell << 5 | level if level else 0
+        struct.pack_into("<I", chunk, g["off_state"] + 4 * slot, 2 if deleted else 1)
+        at = g["off_row"] + slot * g["row_stride"]
+        chunk[at : at + 8 * M] = ids(2 * M, *rows[0])
+        for row in rows[1:]:
+            at = g["off_upper"] + cell * g["upper_stride"]
+            chunk[at : at + 4 * M] = ids(M, *row)
+            cell += 1
+        both = payload(label, slot, 0, up, b"", struct.pack("<4f", *vector), 0, g["vec_stride"])
+        at = g["off_tag"] + 32 * slot
+        chunk[at : at + 32] = both[:32]
+        at = g["off_vec"] + slot * g["vec_stride"]
+        chunk[at : at + g["vec_stride"]] = both[32:]
+    names = sorted((item[0], slot) for slot, item in enumerate(ITEMS, 1))
+    labels = b"".join(struct.pack("<QII", label, slot, 0) for label, slot in names)
+    label_offset = 65536 + len(chunk)
+    sums_offset = label_offset + len(labels)
+    sizes = {"state": 4 * 16, "row": 16 * g["row_stride"], "upper": g["U"] * g["upper_stride"]}
+    sizes |= {"tag": 16 * 32, "code": 0, "vec": 16 * g["vec_stride"]}
+    sums = b""
+    for name, size in sizes.items():
+        at = g["off_" + name]
+        total = xxh3_64_intdigest(bytes(chunk[at : at + size]), seed=0)
+        sums += struct.pack("<QQQ", 65536 + at, size, total)
+    total = xxh3_64_intdigest(labels, seed=0)
+    sums += struct.pack("<QQQ", label_offset, len(labels), total)
+    sums += struct.pack("<Q", xxh3_64_intdigest(sums, seed=0))
+    places = sums_offset + len(sums), label_offset, len(ITEMS), sums_offset
+    head = header(4, M, shift, 0, 9, 2 | 4 | 16, sealed=places).ljust(2 * PAGE, b"\0")
+    n = len(ITEMS)
+    the_root = root(0, 2 << 32 | 3, 1 << 32 | (n + 1), cell, 9, n - 1, 1, 0, 0, 12)
+    head = head[:PAGE] + the_root + head[PAGE + len(the_root) :]
+    return head.ljust(65536, b"\0") + bytes(chunk) + labels + sums
+
+
 def main():
     out = Path(sys.argv[1])
     plain = header(dim=100, M=16, slot_shift=10, space=2, ef_construction=200, flags=1)
@@ -124,6 +177,7 @@ def main():
     (out / "root-1.0.bin").write_bytes(a_root)
     (out / "payload-1.0.bin").write_bytes(a_payload)
     (out / "record-1.0.bin").write_bytes(a_record)
+    (out / "sealed-1.0.bin").write_bytes(sealed())
 
 
 if __name__ == "__main__":

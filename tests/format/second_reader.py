@@ -1,9 +1,9 @@
-"""A second reader of an index directory, written from storage/FORMAT.md and nothing else.
+"""A second reader of an index directory, or of a sealed file, written from storage/FORMAT.md and nothing else.
 
 It shares no code with the library, so whatever it can read is described well enough. It never
 writes, and overlays the log as section 13 says. Run by hand; needs the packages lmdb and xxhash.
 
-    python tests/format/second_reader.py DIR     print what is there; status 1 if anything is wrong
+    python tests/format/second_reader.py PATH    print what is there; status 1 if anything is wrong
 """
 
 import struct
@@ -204,8 +204,50 @@ class Index:
                 f" DEAD {counts[DEAD]}, FREE {counts[FREE]}")
 
 
+class Sealed(Index):
+    """Section 9."""
+
+    def __init__(self, path):
+        self.file = bytearray(Path(path).read_bytes())
+        self.h = Header(bytes(self.file[:PAGE]))
+        expect("flags", 2 | 4, self.h.flags & 6)
+        size, labels, n, sums = struct.unpack_from("<4Q", self.file, 176)
+        expect("file_bytes, sums_offset", (len(self.file), labels + 16 * n), (size, sums))
+        self.generation, self.last, self.records = self.h.generation, 0, 0
+        entries = [struct.unpack_from("<QII", self.file, labels + 16 * i) for i in range(n)]
+        expect("order of the labels", sorted({e[0] for e in entries}), [e[0] for e in entries])
+        self.labels = {label: (slot, gen) for label, slot, gen in entries}
+        self.check_sums(labels, n, sums)
+
+    def check_sums(self, labels, n, sums):
+        g, at, slots = self.h.g, sums, 1 << self.h.shift
+        sizes = {"state": 4, "row": g["row_stride"], "tag": 32, "code": g["code_stride"]}
+        sizes = {name: slots * size for name, size in sizes.items()}
+        sizes |= {"upper": g["U"] * g["upper_stride"], "vec": slots * g["vec_stride"]}
+        ranges = [
+            (chunk + g["off_" + name], sizes[name])
+            for chunk in range(65536, labels, g["chunk_bytes"])
+            for name in ("state", "row", "upper", "tag", "code", "vec")
+        ]
+        for offset, size in [*ranges, (labels, 16 * n)]:
+            expect("a range of the sums", (offset, size), struct.unpack_from("<QQ", self.file, at))
+            found = xxh3_64_intdigest(bytes(self.file[offset : offset + size]), seed=0)
+            expect(f"sum at {offset}", struct.unpack_from("<Q", self.file, at + 16)[0], found)
+            at += 24
+        found = xxh3_64_intdigest(bytes(self.file[sums:at]), seed=0)
+        expect("sum of the sums", struct.unpack_from("<Q", self.file, at)[0], found)
+        expect("end of the file", len(self.file), at + 8)
+
+    def check(self):
+        nslots = struct.unpack_from("<Q", self.file, PAGE + 16)[0] & 0xFFFFFFFF
+        counters = struct.unpack_from("<4Q", self.file, PAGE + 40)
+        expect("no slot DEAD or FREE", (nslots - 1, 0, 0), (sum(counters[:2]), *counters[2:]))
+        return super().check()
+
+
 if __name__ == "__main__":
     try:
-        print(Index(sys.argv[1]).check())
+        path = Path(sys.argv[1])
+        print((Index if path.is_dir() else Sealed)(path).check())
     except Wrong as wrong:
         sys.exit(f"{sys.argv[1]}: {wrong}")

@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/navmap.h"
 #include "storage/layout.h"
 #include "storage/record.h"
 
@@ -243,12 +244,68 @@ static void test_record(void **state)
     assert_int_equal(v.n, cells.n);
 }
 
+/* Another program's sealed file, whole: loaded, sound, searched. */
+static void test_sealed(void **state)
+{
+    (void)state;
+    static const uint64_t live[] = {7, 70, 1000, UINT64_MAX};
+    const char *root = getenv("NAVMAP_SOURCE_ROOT");
+    const float query[4] = {0.6f, 0.5f, 0.5f, 0.5f};
+    char path[4096];
+    navmap_index *ix = NULL;
+    struct navmap_verify_result result;
+    struct navmap_stats s = {.struct_size = sizeof s};
+    snprintf(path, sizeof(path), "%s/tests/format/golden/sealed-1.0.bin", root ? root : ".");
+    assert_int_equal(navmap_verify(path, false, NULL, NULL, &result), NAVMAP_OK);
+    assert_int_equal(result.damaged + result.warnings, 0);
+    assert_int_equal(navmap_load(path, NULL, &ix), NAVMAP_OK);
+    assert_int_equal(navmap_get_stats(ix, &s), NAVMAP_OK);
+    assert_int_equal(s.n_live, 4);
+    assert_int_equal(s.n_deleted, 1);
+    assert_int_equal(s.max_elements, 9);
+    assert_int_equal(s.bounded, 1);
+    assert_int_equal(s.inserted, 12);
+    assert_int_equal(s.entry_slot, 3);
+    for (size_t i = 0; i < sizeof(live) / sizeof(live[0]); i++) {
+        bool there = false;
+        assert_int_equal(navmap_contains(ix, live[i], &there), NAVMAP_OK);
+        assert_true(there);
+    }
+    uint64_t labels[4];
+    float distances[4], vector[4];
+    assert_int_equal(navmap_search(ix, 1, query, 4, NULL, labels, distances, NULL), NAVMAP_OK);
+    assert_int_equal(labels[0], 1000);
+    assert_int_equal(labels[1], 70);
+    assert_int_equal(navmap_undelete(ix, 0), NAVMAP_OK);
+    const uint64_t zero = 0;
+    assert_int_equal(navmap_get(ix, 1, &zero, vector), NAVMAP_OK);
+    assert_true(vector[3] == 1.0f && vector[0] == 0.0f);
+    assert_int_equal(navmap_close(ix), NAVMAP_OK);
+
+    struct disk_header expected, made;
+    FILE *f = fopen(path, "rb");
+    assert_non_null(f);
+    assert_int_equal(fread(&expected, 1, sizeof(expected), f), sizeof(expected));
+    fclose(f);
+    const struct layout l = layout_of(&(struct layout_params){.dim = 4,
+                                                              .M = 4,
+                                                              .ef_construction = 9,
+                                                              .flags = HEADER_BOUNDED,
+                                                              .seed = 100,
+                                                              .slot_shift = 4});
+    struct layout_sealed sealed;
+    layout_read_sealed(&expected, &sealed);
+    layout_write_sealed(&l, &sealed, &made);
+    assert_memory_equal(&made, &expected, sizeof(made));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_header),        cmocka_unit_test(test_header_with_codes),
         cmocka_unit_test(test_header_fields), cmocka_unit_test(test_root),
         cmocka_unit_test(test_payload),       cmocka_unit_test(test_record),
+        cmocka_unit_test(test_sealed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

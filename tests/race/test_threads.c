@@ -1,4 +1,4 @@
-/* test_threads.c -- one handle, many threads: adders, updaters, markers, replacers, searchers.
+/* test_threads.c -- one handle, many threads: adders, updaters, markers, replacers, savers.
  *
  * The same on a directory and in memory, where items are written through beside the searches.
  *
@@ -9,6 +9,7 @@
  */
 #include <pthread.h>
 #include <stdatomic.h>
+#include <time.h>
 
 #include "engine/distance/distance.h"
 #include "tests/support/engine.h"
@@ -24,7 +25,7 @@
 static navmap_index *ix;
 static struct distance metric;
 static _Atomic bool stop;
-static _Atomic uint32_t searches, missed, updates, appended, wrong;
+static _Atomic uint32_t searches, saves, missed, updates, appended, wrong;
 static uint64_t seed;
 
 static void vector_of(uint64_t label, uint32_t version, float *ret_v)
@@ -128,6 +129,34 @@ static void *append(void *ctx)
     return NULL;
 }
 
+/* A saved file holds whole items as they were at one moment, whoever else is at it. */
+static void *save(void *ctx)
+{
+    struct rng r = {seed + 11 + *(const uint32_t *)ctx};
+    char path[128];
+    (void)snprintf(path, sizeof path, "%s.saved", test_path);
+    while (!atomic_load(&stop)) {
+        navmap_index *saved = NULL;
+        struct navmap_check_result check = {.struct_size = sizeof check};
+        expect(navmap_save(ix, path) == NAVMAP_OK);
+        if (navmap_load(path, NULL, &saved) != NAVMAP_OK) {
+            expect(false);
+            break;
+        }
+        expect(navmap_check(saved, NULL, NULL, &check) == NAVMAP_OK && check.damaged == 0);
+        for (uint32_t i = 0; i < 20; i++) {
+            uint64_t label = rng_below(&r, SETTLED);
+            float v[DIM], got[DIM];
+            vector_of(label, 0, v);
+            expect(navmap_get(saved, 1, &label, got) == NAVMAP_OK && !memcmp(v, got, sizeof v));
+        }
+        expect(navmap_close(saved) == NAVMAP_OK);
+        atomic_fetch_add(&saves, 1);
+        (void)nanosleep(&(struct timespec){0, 20000000}, NULL);
+    }
+    return NULL;
+}
+
 static void run(void *(*const *roles)(void *), uint32_t n)
 {
     pthread_t threads[32];
@@ -163,6 +192,7 @@ static void make_index(bool in_memory, bool replace)
     free(v);
     assert_int_equal(distance_choose(NAVMAP_L2, DIM, &metric), 0);
     atomic_store(&searches, 0);
+    atomic_store(&saves, 0);
     atomic_store(&missed, 0);
     atomic_store(&updates, 0);
     atomic_store(&appended, 0);
@@ -171,8 +201,8 @@ static void make_index(bool in_memory, bool replace)
 
 static void all_at_once(bool in_memory)
 {
-    void *(*const roles[])(void *) = {search, search, search, search, update, update, update,
-                                      mark,   mark,   append, append, append, search, update};
+    void *(*const roles[])(void *) = {search, search, search, search, update, update, update, mark,
+                                      mark,   append, append, append, search, update, save};
     make_index(in_memory, false);
     run(roles, sizeof roles / sizeof *roles);
     struct navmap_stats s = stats_of(ix);
@@ -182,6 +212,7 @@ static void all_at_once(bool in_memory)
     assert_int_equal(atomic_load(&wrong), 0);
     assert_true(atomic_load(&missed) <= atomic_load(&searches) / 50);
     assert_true(atomic_load(&searches) > 0 && atomic_load(&updates) > 0);
+    assert_true(atomic_load(&saves) > 0);
     assert_int_equal(s.n_live + s.n_deleted, CHURNED + atomic_load(&appended)); /* numbers once */
     struct navmap_check_result check = {.struct_size = sizeof check};
     assert_ok(navmap_check(ix, NULL, NULL, &check));
@@ -232,7 +263,8 @@ static void *replace(void *ctx)
 
 static void replacing(bool in_memory)
 {
-    void *(*const roles[])(void *) = {search, replace, search, replace, replace, replace, search};
+    void *(*const roles[])(void *) = {search,  replace, search, replace,
+                                      replace, replace, search, save};
     make_index(in_memory, true);
     run(roles, sizeof roles / sizeof *roles);
     struct navmap_stats s = stats_of(ix);
@@ -266,9 +298,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_directory, make_dir, remove_dir),
-        cmocka_unit_test(test_memory),
+        cmocka_unit_test_setup_teardown(test_memory, make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(test_replacing_directory, make_dir, remove_dir),
-        cmocka_unit_test(test_replacing_memory),
+        cmocka_unit_test_setup_teardown(test_replacing_memory, make_dir, remove_dir),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
