@@ -7,11 +7,10 @@
  * what a hint finds near enough is read once more by itself and believed.
  *
  * E1  A label that is updated during the scan may be met twice, or, when its new slot was passed
- *     before its birth and its old one after its death, not at all.  A few more hits than k are
- *     kept, so that the first costs no place; for the second the scan is repeated while fewer than
- *     k were found and more are live.
- * E2  A filter function is asked last, about what would be kept otherwise.  So that it is asked
- *     seldom, the first scan keeps k and no more.
+ *     before its birth and its old one after its death, not at all.  While fewer than k were found
+ *     and more are live, the scan is repeated, and then keeps a few more hits than k, so that the
+ *     first costs no place.
+ * E2  A filter function is asked last, about what would be kept otherwise.
  */
 #include "engine/index.h"
 
@@ -29,60 +28,88 @@ struct scan {
     const float *query;
     struct sieve *sieve; /* NULL = no filter */
     struct rank *rank;
-    uint32_t n; /* slots in the block */
+    float limit; /* what is farther would not be kept */
+    /* The block: */
     uint32_t slots[BLOCK], words[BLOCK];
     const float *vectors[BLOCK];
 };
 
-static void weigh_block(struct scan *c)
+static void weigh(struct scan *c, uint32_t slot, uint32_t word)
+{
+    struct hit hit;
+    if (!index_read_hit(c->ix, c->view, c->query, slot, word, &hit) ||
+        !rank_wants(c->rank, hit.dist))
+        return;
+    if (c->sieve && !(filter_lists(c->sieve->filter, hit.label) && sieve_asks(c->sieve, hit.label)))
+        return;
+    rank_offer(c->rank, &hit);
+    if (c->rank->n == c->rank->max)
+        c->limit = c->rank->hits[0].dist;
+}
+
+static void weigh_block(struct scan *c, uint32_t n)
 {
     float hints[BLOCK];
     const struct distance *d = &c->ix->distance;
-    d->many(c->query, c->vectors, c->n, d->dim, hints);
-    for (uint32_t i = 0; i < c->n; i++) {
-        struct hit hit;
-        if (!rank_wants(c->rank, hints[i] == hints[i] ? hints[i] : INFINITY) ||
-            !index_read_hit(c->ix, c->view, c->query, c->slots[i], c->words[i], &hit) ||
-            !rank_wants(c->rank, hit.dist))
-            continue;
-        if (c->sieve &&
-            !(filter_lists(c->sieve->filter, hit.label) && sieve_asks(c->sieve, hit.label)))
-            continue;
-        rank_offer(c->rank, &hit);
-    }
-    c->n = 0;
+    d->many(c->query, c->vectors, n, d->dim, hints);
+    for (uint32_t i = 0; i < n; i++)
+        if (!(hints[i] > c->limit)) /* a NaN too */
+            weigh(c, c->slots[i], c->words[i]);
 }
 
-static inline void look_at(struct scan *c, uint32_t slot)
+/* Into the block if it is LIVE (q4): written in any case, so that nothing is to be predicted.
+ * Returns how many are in the block, `n` before. */
+static inline uint32_t look_at(struct scan *c, uint32_t n, uint32_t slot,
+                               const _Atomic uint32_t *state, const float *vector)
 {
-    uint32_t word = atomic_load_explicit(view_state(c->view, slot), memory_order_acquire); /* q4 */
-    if (STATE_STATUS(word) != SLOT_LIVE)
-        return;
-    c->slots[c->n] = slot;
-    c->words[c->n] = word;
-    c->vectors[c->n++] = view_vec(c->view, slot);
-    if (c->n == BLOCK)
-        weigh_block(c);
+    uint32_t word = atomic_load_explicit(state, memory_order_acquire);
+    c->slots[n] = slot;
+    c->words[n] = word;
+    c->vectors[n] = vector;
+    n += STATE_STATUS(word) == SLOT_LIVE;
+    if (n < BLOCK)
+        return n;
+    weigh_block(c, BLOCK);
+    return 0;
+}
+
+/* Slots of one chunk, where states and vectors lie in a row. */
+static uint32_t scan_run(struct scan *c, uint32_t n, uint32_t slot, uint32_t end)
+{
+    const _Atomic uint32_t *state = view_state(c->view, slot);
+    const float *vector = view_vec(c->view, slot);
+    size_t stride = c->view->layout.vec_stride / sizeof *vector;
+    for (; slot < end; slot++, state++, vector += stride)
+        n = look_at(c, n, slot, state, vector);
+    return n;
 }
 
 static void scan_slots(struct scan *c)
 {
     const struct sieve *s = c->sieve;
-    uint32_t nslots = view_slots(c->view); /* beyond the extent all are FREE */
-    c->n = 0;
-    if (s && s->by_slot) { /* F2 */
+    const struct view *v = c->view;
+    uint32_t nslots = extent_slots(view_load64(&view_root(v)->extent, memory_order_acquire)), n = 0;
+    nslots = nslots < view_slots(v) ? nslots : view_slots(v);
+    if (!s) {
+        uint32_t mask = v->layout.slots_per_chunk - 1;
+        for (uint32_t slot = 1, end; slot < nslots; slot = end) {
+            end = (slot | mask) + 1 < nslots ? (slot | mask) + 1 : nslots;
+            n = scan_run(c, n, slot, end);
+        }
+    } else if (s->by_slot) { /* F2 */
         for (uint64_t i = 0; i < s->filter->n_slots && !s->stopped; i += 64)
             for (uint64_t bits = s->filter->bits[i / 64]; bits != 0; bits &= bits - 1) {
                 uint64_t slot = i + (uint32_t)__builtin_ctzll(bits);
                 if (slot < nslots)
-                    look_at(c, (uint32_t)slot);
+                    n = look_at(c, n, (uint32_t)slot, view_state(v, (uint32_t)slot),
+                                view_vec(v, (uint32_t)slot));
             }
     } else {
-        for (uint32_t slot = 1; slot < nslots && !(s && s->stopped); slot++)
-            if (!s || sieve_lists(s, slot))
-                look_at(c, slot);
+        for (uint32_t slot = 1; slot < nslots && !s->stopped; slot++)
+            if (sieve_lists(s, slot))
+                n = look_at(c, n, slot, view_state(v, slot), view_vec(v, slot));
     }
-    weigh_block(c);
+    weigh_block(c, n);
 }
 
 /* How many there must be if none was missed, as far as is known. */
@@ -101,7 +128,7 @@ navmap_status index_scan(navmap_index *ix, struct scratch *s, const struct filte
         struct sieve sieve = {0};
         TRY(store_view_begin(ix->store, &v));
         uint64_t e0 = view_load64(&view_live(v)->apply_end, memory_order_acquire);
-        uint64_t spare = filter && filter->ask && attempt == 1 ? 0 : SPARE; /* E2 */
+        uint64_t spare = attempt == 1 ? 0 : SPARE; /* E1, and E2 */
         uint64_t cap = (k < view_slots(v) ? k : view_slots(v)) + spare;
         navmap_status status = rank_reserve(&s->rank, cap);
         if (status != NAVMAP_OK) {
@@ -111,8 +138,12 @@ navmap_status index_scan(navmap_index *ix, struct scratch *s, const struct filte
         rank_reset(&s->rank, cap);
         if (filter)
             sieve_begin(&sieve, filter, v, e0, 0);
-        struct scan c = {
-            .ix = ix, .view = v, .query = query, .sieve = filter ? &sieve : NULL, .rank = &s->rank};
+        struct scan c = {.ix = ix,
+                         .view = v,
+                         .query = query,
+                         .sieve = filter ? &sieve : NULL,
+                         .rank = &s->rank,
+                         .limit = INFINITY};
         scan_slots(&c);
         fence_acquire(); /* pairing "apply", q6 */
         bool stable = view_load64(&view_live(v)->apply_begin, memory_order_relaxed) == e0;

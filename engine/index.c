@@ -11,6 +11,7 @@
 #define DEFAULT_EF_CONSTRUCTION 200u
 #define DEFAULT_SEED 100u
 #define EF_CONSTRUCTION_MAX (1u << 20)
+#define FLAT_M 8u /* a row of 64 bytes, the least, and the fewest upper cells with it */
 
 navmap_status index_check(const navmap_index *ix, const char *what)
 {
@@ -162,15 +163,17 @@ static navmap_status take_options(const struct navmap_options *options, struct n
         o->ef_construction = o->M;
     o->random_seed = o->random_seed ? o->random_seed : DEFAULT_SEED;
     TRY(check_options(o));
-    *ret_params =
-        (struct layout_params){.dim = o->dim,
-                               .space = (uint16_t)o->space,
-                               .M = o->M,
-                               .ef_construction = o->ef_construction,
-                               .flags = o->allow_replace_deleted ? HEADER_ALLOW_REPLACE_DELETED : 0,
-                               .seed = o->random_seed,
-                               .slot_shift = o->slot_shift,
-                               .expected_slots = o->max_elements};
+    uint32_t flags = o->allow_replace_deleted ? HEADER_ALLOW_REPLACE_DELETED : 0;
+    flags |= o->bounded ? HEADER_BOUNDED : 0;
+    flags |= o->flat ? HEADER_FLAT : 0;
+    *ret_params = (struct layout_params){.dim = o->dim,
+                                         .space = (uint16_t)o->space,
+                                         .M = o->flat ? FLAT_M : o->M,
+                                         .ef_construction = o->ef_construction,
+                                         .flags = flags,
+                                         .seed = o->random_seed,
+                                         .slot_shift = o->slot_shift,
+                                         .expected_slots = o->max_elements};
     return NAVMAP_OK;
 }
 
@@ -182,8 +185,9 @@ navmap_status navmap_create(const char *path, const struct navmap_options *optio
     struct navmap_options o;
     struct layout_params params;
     TRY(take_options(options, &o, &params));
-    if (o.bounded)
-        return fail(NAVMAP_EINVAL, "navmap_create: bounded is for navmap_new()");
+    if (o.bounded || o.flat)
+        return fail(NAVMAP_EINVAL, "navmap_create: %s is for navmap_new()",
+                    o.bounded ? "bounded" : "flat");
     struct store_options so = {.durability =
                                    o.durability == NAVMAP_MANUAL ? STORE_MANUAL : STORE_FULL};
     navmap_index *ix = NULL;
@@ -201,6 +205,8 @@ navmap_status navmap_new(const struct navmap_options *options, navmap_index **re
     TRY(take_options(options, &o, &params));
     if (o.bounded > 1)
         return fail(NAVMAP_EINVAL, "bounded is %u, must be 0 or 1", o.bounded);
+    if (o.flat > 1)
+        return fail(NAVMAP_EINVAL, "flat is %u, must be 0 or 1", o.flat);
     navmap_index *ix = NULL;
     struct store *store;
     TRY(new_handle(NAVMAP_FULL, &ix));

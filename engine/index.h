@@ -29,6 +29,12 @@ struct navmap_index {
     uint64_t implicit_next;  /* the number after the last one handed to them */
 };
 
+/* No graph: rows and entry mean nothing, every search is a scan, nothing is swept. */
+static inline bool index_flat(const navmap_index *ix)
+{
+    return (ix->layout->flags & HEADER_FLAT) != 0;
+}
+
 /* NULL and fork, for every call.  `what` names the call. */
 navmap_status index_check(const navmap_index *ix, const char *what) NAVMAP_MUST_USE;
 /* The same and NAVMAP_EREADONLY. */
@@ -56,7 +62,8 @@ navmap_status index_insert(navmap_index *ix, struct scratch *s,
  * is prepared (normalised); `filter` may be NULL. */
 navmap_status index_scan(navmap_index *ix, struct scratch *s, const struct filter *filter,
                          const float *query, uint64_t k) NAVMAP_MUST_USE;
-/* search.c: the same by a walk with a beam of `ef` >= k, or by a scan where that is cheaper. */
+/* search.c: the same by a walk with a beam of `ef` >= k, or by a scan where that is cheaper or
+ * where there is no graph. */
 navmap_status index_walk(navmap_index *ix, struct scratch *s, const struct filter *filter,
                          const float *query, uint64_t k, uint32_t ef) NAVMAP_MUST_USE;
 /* search.c: what both searches check, and do for each query of a batch. */

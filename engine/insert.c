@@ -17,6 +17,7 @@
  * A7  One node's lock at a time, and only while its row is changed.  Searches of other adders read
  *     rows without it: they see ids that are each valid.  The new node's own rows are written
  *     before it is published and thus before anybody else can reach it.
+ * A8  An item of a flat index is its payload: no level, no search, no links.
  */
 #include "engine/index.h"
 
@@ -262,16 +263,24 @@ static void keep_promise(navmap_index *ix, const struct insert *in)
         atomic_fetch_sub(&ix->reserved_labels, 1);
 }
 
+static navmap_status take_place(navmap_index *ix, struct scratch *s, struct graph *g,
+                                struct store_item *item)
+{
+    if (index_flat(ix))
+        return store_item_take(ix->store, 0, item);
+    /* Within the item: before it the file may have grown. */
+    graph_of_edit(store_edit(ix->store), &ix->distance, g);
+    TRY(reserve(ix, s, g));
+    return store_item_take(ix->store, draw_level(ix, item->number), item);
+}
+
 navmap_status index_insert(navmap_index *ix, struct scratch *s, const struct insert *in)
 {
     struct store_item item = {
         .label = in->label, .batch_items = in->batch_items, .replace = in->replace};
     struct graph g;
     TRY(store_item_enter(ix->store, &item));
-    graph_of_edit(store_edit(ix->store), &ix->distance, &g); /* after it: the file may have grown */
-    navmap_status status = reserve(ix, s, &g);
-    if (status == NAVMAP_OK)
-        status = store_item_take(ix->store, draw_level(ix, item.number), &item);
+    navmap_status status = take_place(ix, s, &g, &item);
     if (status != NAVMAP_OK) {
         store_item_abandon(ix->store, &item);
         return status;
@@ -280,7 +289,10 @@ navmap_status index_insert(navmap_index *ix, struct scratch *s, const struct ins
         distance_normalise(in->vector, ix->layout->dim, s->vector);
     else
         memcpy(s->vector, in->vector, 4 * (size_t)ix->layout->dim);
-    link_item(ix, s, &g, &item);
+    if (index_flat(ix))
+        store_item_payload(ix->store, &item, NULL, s->vector); /* A8 */
+    else
+        link_item(ix, s, &g, &item);
     if (item.is_new)
         keep_promise(ix, in);
     store_item_end(ix->store, &item);

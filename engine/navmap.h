@@ -59,7 +59,8 @@ struct navmap_options {
     uint32_t allow_replace_deleted; /* 0 or 1; kept in the file */
     uint32_t slot_shift; /* slots per chunk as a power of two, 4..16; default chosen by size */
     uint32_t bounded;    /* navmap_new only: 1 = max_elements is a limit also when it is 0 */
-    uint32_t flat; /* navmap_new only: 1 = no graph; every search is exact (navmap_search_exact) */
+    uint32_t flat; /* navmap_new only: 1 = no graph; every search is exact (navmap_search_exact);
+                      M, ef_construction and random_seed are not used */
 };
 
 struct navmap_open_options {
@@ -240,8 +241,11 @@ NAVMAP_API navmap_status navmap_delete(navmap_index *index, uint64_t label) NAVM
 /* Take the mark away.  NAVMAP_ENOTFOUND, NAVMAP_ENOTDELETED. */
 NAVMAP_API navmap_status navmap_undelete(navmap_index *index, uint64_t label) NAVMAP_MUST_USE;
 
-/* Forget the label and its vector; for flat indexes, where nothing links to it (with a graph:
- * NAVMAP_EINVAL).  NAVMAP_ENOTFOUND. */
+/* Forget a live label and its vector: its room under max_elements is free at once.  For flat
+ * indexes, where nothing links to it (others: NAVMAP_EINVAL).  A label that goes while a
+ * navmap_add() is about to update it comes back as a new one, for which there may be no room any
+ * more: then NAVMAP_EFULL comes in the middle of that batch.
+ * NAVMAP_ENOTFOUND for unknown and for deleted labels; NAVMAP_ENOMEM.  Cost: O(1). */
 NAVMAP_API navmap_status navmap_remove(navmap_index *index, uint64_t label) NAVMAP_MUST_USE;
 
 /* Set max_elements, up or down.  NAVMAP_EINVAL when more labels than that are present (deleted ones
@@ -322,7 +326,7 @@ struct navmap_check_result {
     uint64_t slots, labels;       /* looked at */
     uint64_t live, deleted, dead; /* slots in use, by status */
     uint64_t links, upper_links;  /* on level 0, and above */
-    uint64_t reachable;           /* live slots that can be come to from the entry point */
+    uint64_t reachable;           /* live slots that a search can come to; in a flat index all */
     uint64_t no_in_links;         /* live slots that no row of level 0 names */
     uint64_t dangling;            /* links to FREE slots or to slots below the link's level */
     uint64_t dead_links;          /* links to DEAD slots: legal until the sweep */

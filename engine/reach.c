@@ -1,6 +1,7 @@
 /* reach.c -- the walk over the committed graph and what it has not come to; see reach.h.
  *
- * Breadth first with one byte of marks per slot: the graph is read as a search reads it, without
+ * In a flat index all live items are found, as a search there finds them.  Else:
+ * breadth first with one byte of marks per slot: the graph is read as a search reads it, without
  * vectors and without the writer taking notice.
  */
 #include "engine/reach.h"
@@ -82,8 +83,15 @@ static void spread(struct reach *r, uint32_t level)
     }
 }
 
+static bool flat(const struct reach *r)
+{
+    return (r->view->layout.flags & HEADER_FLAT) != 0;
+}
+
 void reach_walk(struct reach *r)
 {
+    if (flat(r))
+        return;
     for (uint32_t i = 0; i < r->n; i++)
         r->marks[r->queue[i]] &= (uint8_t)~REACH_NOW;
     r->n = 0;
@@ -110,6 +118,10 @@ void reach_count(const struct reach *r, struct reach_counts *ret_counts)
             continue;
         uint8_t marks = r->marks[slot];
         c.live++;
+        if (flat(r)) {
+            c.reachable++;
+            continue;
+        }
         c.reachable += (marks & REACH_NOW) != 0;
         if (!(marks & REACH_FOUND) && c.missing++ == 0)
             c.missing_at = slot;

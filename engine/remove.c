@@ -40,6 +40,19 @@ navmap_status navmap_undelete(navmap_index *index, uint64_t label)
     return mark(index, "navmap_undelete", label, false);
 }
 
+navmap_status navmap_remove(navmap_index *index, uint64_t label)
+{
+    TRY(index_check_writer(index, "navmap_remove"));
+    if (!index_flat(index))
+        return fail(NAVMAP_EINVAL,
+                    "navmap_remove: the index has a graph; navmap_delete() marks, and "
+                    "replace_deleted gives the place to another");
+    TRY(store_write_begin(index->store, 0));
+    navmap_status status = store_remove(index->store, label);
+    store_write_end(index->store);
+    return status == NAVMAP_OK ? store_settle(index->store) : status;
+}
+
 navmap_status navmap_get(navmap_index *index, uint64_t n, const uint64_t *labels,
                          float *ret_vectors)
 {

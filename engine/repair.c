@@ -7,6 +7,8 @@
  * It runs inside mutating calls, a few slots for each item, so that no call pays for a whole sweep
  * and a sweep ends before half as many slots again have died.
  *
+ * A flat index has no rows: nothing is due there, its slots are free at once.
+ *
  * R1  A row that is refilled keeps what it has of linkable ids and loses all others, members of D
  *     or not; what those linked to are the candidates for the room (as FreshDiskANN does it).
  * R2  The entry is moved off D before the first row is looked at.
@@ -218,6 +220,8 @@ static bool too_many_dead(const struct disk_root *root)
 
 bool repair_due(const navmap_index *ix)
 {
+    if (index_flat(ix))
+        return false;
     const struct disk_root root = store_root_between(ix->store);
     return store_sweep_running(ix->store) || too_many_dead(&root);
 }
@@ -251,6 +255,6 @@ void repair_some(navmap_index *ix, struct scratch *s, uint64_t slots)
 {
     /* The call that pays for this has done its own work.  A store that cannot commit says so when
      * that call settles; anything else is tried again by the next one. */
-    if (sweep_portion(ix, s, slots) != NAVMAP_OK)
+    if (index_flat(ix) || sweep_portion(ix, s, slots) != NAVMAP_OK)
         return;
 }

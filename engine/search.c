@@ -116,7 +116,7 @@ static navmap_status search_once(navmap_index *ix, struct scratch *s, const stru
 navmap_status index_walk(navmap_index *ix, struct scratch *s, const struct filter *filter,
                          const float *query, uint64_t k, uint32_t ef)
 {
-    if (filter && filter_prefers_scan(filter, k, ef))
+    if (index_flat(ix) || (filter && filter_prefers_scan(filter, k, ef)))
         return index_scan(ix, s, filter, query, k);
     bool retry = true;
     for (int attempt = 0; retry && attempt < ATTEMPTS; attempt++)

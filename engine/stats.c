@@ -20,7 +20,7 @@ static struct navmap_stats stats_of(const struct layout *l, const struct store_s
         .writer_pid = s->writer_pid,
         .poisoned = s->poisoned,
         .in_memory = s->in_memory,
-        .bounded = s->bounded,
+        .bounded = s->bounded || s->max_elements > 0,
         .flat = (l->flags & HEADER_FLAT) != 0,
         .mapped = s->mapped,
         .slots_per_chunk = l->slots_per_chunk,

@@ -245,6 +245,10 @@ static void count_row(struct structure *t, uint32_t slot, uint32_t level)
 
 navmap_status structure_rows(struct structure *t)
 {
+    if (t->view->layout.flags & HEADER_FLAT) { /* there are none */
+        t->result.degrees[0] = t->result.live + t->result.deleted + t->result.dead;
+        return NAVMAP_OK;
+    }
     for (uint32_t slot = 1; slot < t->reach.nslots; slot++) {
         if (!structure_in_use(t->reach.before[slot]))
             continue;

@@ -41,6 +41,12 @@ static bool check_entry(struct structure *t, uint64_t what, struct structure_fin
     uint64_t entry = view_load64(&root->entry, memory_order_acquire);
     uint64_t n_live = view_load64(&root->n_live, memory_order_relaxed), level = entry >> 32;
     uint32_t slot = (uint32_t)entry;
+    if (t->view->layout.flags & HEADER_FLAT) {
+        if (entry == 0)
+            return true;
+        return structure_bad(f, "root", 0, ROOT_AT(entry),
+                             "entry point: expected 0 in a flat index, found %016" PRIx64, entry);
+    }
     if (slot == 0 && (entry != 0 || n_live != 0))
         return structure_bad(f, "root", 0, ROOT_AT(entry),
                              "entry point: none (%016" PRIx64 ") with %" PRIu64 " live items",

@@ -137,6 +137,12 @@ navmap_status store_locks_make(struct store *s) NAVMAP_MUST_USE;
 /* slots.c; item_lock held, or write_lock exclusively. */
 navmap_status store_free_add(struct store *s, uint32_t slot) NAVMAP_MUST_USE;
 navmap_status store_free_scan(struct store *s) NAVMAP_MUST_USE; /* make the list */
+/* In a flat index: a DEAD slot becomes FREE.  It stays DEAD at the last generation only. */
+void store_free_dead(struct store *s, uint32_t slot);
+static inline bool store_flat(const struct store *s)
+{
+    return (s->layout.flags & HEADER_FLAT) != 0;
+}
 /* A slot is there to be taken by each item in flight and one more? */
 bool store_slot_room(const struct store *s);
 /* Give the item a FREE slot, or the next one, and cells. */

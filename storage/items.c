@@ -6,7 +6,10 @@
  * In a shared index all of this is staged, and becomes visible with a commit.  In a private one it
  * is written through, in the order that apply.c keeps for a commit: payload, own rows, LIVE, links,
  * the dead last; apply_begin and apply_end count the items that make a slot DEAD, since only those
- * can let a query meet one label twice.
+ * can let a query meet one label twice.  (A removal too: the label may come again in another slot.)
+ *
+ * In a flat index no row names a slot, so what became DEAD needs no sweep: it is FREE(gen+1) at
+ * once.
  *
  * Several adders have an item each under way (handle.h, J1, J2).  An item that holds the write lock
  * exclusively is the only one, so giving it up is popping the newest records.
@@ -301,6 +304,8 @@ static void fill_image(const struct layout *l, const struct disk_tag *tag, const
 static void clear_rows(struct store *s, const struct store_item *item)
 {
     const struct layout *l = &s->view->layout;
+    if (store_flat(s))
+        return; /* nobody reads them; untouched, they take no memory */
     for (uint32_t level = 0; level <= item->level; level++) {
         _Atomic uint32_t *row = store_row_edit(s, item->slot, level);
         for (uint32_t i = 0; i < (level == 0 ? l->M0 : l->M); i++)
@@ -383,13 +388,24 @@ static _Atomic uint64_t *live_word(struct store *s, size_t field)
     return (_Atomic uint64_t *)(void *)(s->view->wbase + LAYOUT_LIVE_OFFSET + field);
 }
 
+static void apply_begins(struct store *s)
+{
+    (void)atomic_fetch_add_explicit(live_word(s, offsetof(struct disk_live, apply_begin)), 1,
+                                    memory_order_relaxed); /* P0 */
+    atomic_thread_fence(memory_order_release);
+}
+
+/* The last step of what began there: the slot is DEAD. */
+static void apply_ends(struct store *s)
+{
+    (void)atomic_fetch_add_explicit(live_word(s, offsetof(struct disk_live, apply_end)), 1,
+                                    memory_order_release); /* P5 */
+}
+
 void store_item_publish(struct store *s, struct store_item *item)
 {
-    if (s->in_memory && item->old_slot != 0) {
-        (void)atomic_fetch_add_explicit(live_word(s, offsetof(struct disk_live, apply_begin)), 1,
-                                        memory_order_relaxed); /* P0 */
-        atomic_thread_fence(memory_order_release);
-    }
+    if (s->in_memory && item->old_slot != 0)
+        apply_begins(s);
     store_state_set(s, item->slot, item->gen, SLOT_LIVE);
     item->published = true;
     atomic_thread_fence(memory_order_release); /* pairing "row": links to it come after */
@@ -431,11 +447,12 @@ void store_item_end(struct store *s, struct store_item *item)
     if (item->old_slot != 0) {
         store_state_set(s, item->old_slot, STATE_GEN(item->old_state), SLOT_DEAD);
         if (s->in_memory)
-            (void)atomic_fetch_add_explicit(live_word(s, offsetof(struct disk_live, apply_end)), 1,
-                                            memory_order_release); /* P5 */
+            apply_ends(s);
     }
     (void)pthread_mutex_lock(&s->item_lock);
     leave(s, item);
+    if (item->old_slot != 0 && store_flat(s))
+        store_free_dead(s, item->old_slot);
     (void)pthread_mutex_unlock(&s->item_lock);
     unlock_item(s, item);
 }
@@ -470,4 +487,33 @@ navmap_status store_mark(struct store *s, uint64_t label, bool deleted)
     s->stage.items++;
     store_root_show(s);
     return NAVMAP_OK;
+}
+
+/* Labels are looked up under item_lock alone. */
+static navmap_status forget(struct store *s, uint64_t label, const struct store_found *found)
+{
+    struct disk_root *root = &s->stage.root;
+    if (!table_room(&s->table, 1)) /* over a file a removal takes a place */
+        TRY(table_reserve(&s->table, 1));
+    apply_begins(s);
+    table_remove(&s->table, label);
+    root->n_live--;
+    root->n_dead++;
+    store_state_set(s, found->slot, STATE_GEN(found->state), SLOT_DEAD);
+    apply_ends(s);
+    store_free_dead(s, found->slot);
+    return NAVMAP_OK;
+}
+
+navmap_status store_remove(struct store *s, uint64_t label)
+{
+    struct store_found found;
+    TRY(store_check_writable(s));
+    TRY(store_find(s, label, &found));
+    if (found.slot == 0 || STATE_STATUS(found.state) != SLOT_LIVE)
+        return fail(NAVMAP_ENOTFOUND, "Label not found: %llu", (unsigned long long)label);
+    (void)pthread_mutex_lock(&s->item_lock);
+    navmap_status status = forget(s, label, &found);
+    (void)pthread_mutex_unlock(&s->item_lock);
+    return status;
 }

@@ -431,6 +431,14 @@ uint64_t layout_root_sum(const struct disk_root *root, uint64_t uuid_low)
 uint64_t layout_vsum(const struct layout *layout, uint64_t label, uint32_t slot, uint32_t gen,
                      uint32_t up, const void *code_row, const void *vec_row)
 {
+    return layout_vsum_apart(layout, label, slot, gen, up, code_row, vec_row,
+                             (const float *)vec_row + layout->dim);
+}
+
+uint64_t layout_vsum_apart(const struct layout *layout, uint64_t label, uint32_t slot, uint32_t gen,
+                           uint32_t up, const void *code_row, const void *vector,
+                           const void *padding)
+{
     /* 20 bytes, without the padding that a struct would have. */
     uint8_t head[20];
     memcpy(head, &label, 8);
@@ -442,6 +450,7 @@ uint64_t layout_vsum(const struct layout *layout, uint64_t label, uint32_t slot,
     checksum_add(&sum, head, sizeof(head));
     if (layout->code_stride != 0)
         checksum_add(&sum, code_row, layout->code_stride);
-    checksum_add(&sum, vec_row, layout->vec_stride);
+    checksum_add(&sum, vector, 4 * (size_t)layout->dim);
+    checksum_add(&sum, padding, layout->vec_stride - 4 * (size_t)layout->dim);
     return checksum_end(&sum);
 }

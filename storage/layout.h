@@ -219,6 +219,12 @@ uint64_t layout_root_sum(const struct disk_root *root, uint64_t uuid_low);
  * their padding. */
 uint64_t layout_vsum(const struct layout *layout, uint64_t label, uint32_t slot, uint32_t gen,
                      uint32_t up, const void *code_row, const void *vec_row);
+/* The same of a vector row in two pieces: dim floats, and what follows them up to vec_stride, less
+ * than LAYOUT_VEC_PADDING bytes. */
+uint64_t layout_vsum_apart(const struct layout *layout, uint64_t label, uint32_t slot, uint32_t gen,
+                           uint32_t up, const void *code_row, const void *vector,
+                           const void *padding);
+#define LAYOUT_VEC_PADDING 64u
 
 /* The highest level a slot may have.  Levels are drawn with chance M^-L from 53 random bits, so a
  * higher one cannot come up; bounding it bounds what one item may change (stage.h, S2). */

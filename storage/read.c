@@ -196,16 +196,29 @@ navmap_status store_slots(struct store *s, const struct view *v, uint32_t n, con
     return status;
 }
 
+/* By words: the slot's next life may be on its way into it (pairing "payload"). */
+static void copy_words(const float *from, uint32_t n, void *ret_words)
+{
+    const _Atomic uint32_t *words = (const _Atomic uint32_t *)(const void *)from;
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t word = atomic_load_explicit(&words[i], memory_order_relaxed);
+        memcpy((uint8_t *)ret_words + 4 * (size_t)i, &word, sizeof word);
+    }
+}
+
 /* Copy what a slot holds; *ret_same = false when it was reused meanwhile. */
 static navmap_status copy_vector(const struct view *v, const struct seen *at, uint64_t label,
                                  float *ret_vector, bool *ret_same)
 {
     const struct layout *l = &v->layout;
     const struct disk_tag *tag = view_tag(v, at->slot);
-    uint64_t vsum = layout_vsum(l, label, at->slot, STATE_GEN(at->state), view_tag_up(v, at->slot),
-                                view_code(v, at->slot), view_vec(v, at->slot));
+    uint32_t padding[LAYOUT_VEC_PADDING / 4];
+    copy_words(view_vec(v, at->slot), l->dim, ret_vector);
+    copy_words(view_vec(v, at->slot) + l->dim, l->vec_stride / 4 - l->dim, padding);
+    uint64_t vsum =
+        layout_vsum_apart(l, label, at->slot, STATE_GEN(at->state), view_tag_up(v, at->slot),
+                          view_code(v, at->slot), ret_vector, padding);
     uint64_t expected = view_load64(&tag->vsum, memory_order_relaxed);
-    memcpy(ret_vector, view_vec(v, at->slot), 4ull * l->dim);
     atomic_thread_fence(memory_order_acquire);
     uint32_t now = atomic_load_explicit(view_state(v, at->slot), memory_order_relaxed);
     *ret_same = STATE_GEN(now) == STATE_GEN(at->state) && STATE_STATUS(now) != SLOT_FREE;

@@ -52,6 +52,21 @@ navmap_status store_free_scan(struct store *s)
     return NAVMAP_OK;
 }
 
+/* Pairing "payload": FREE of the next generation is stored before the slot can be handed out. */
+void store_free_dead(struct store *s, uint32_t slot)
+{
+    struct disk_root *root = &s->stage.root;
+    uint32_t gen = STATE_GEN(atomic_load_explicit(view_state(s->view, slot), memory_order_relaxed));
+    if (gen < STATE_GEN_MAX) {
+        store_state_set(s, slot, gen + 1, SLOT_FREE);
+        root->n_dead--;
+        root->n_free++;
+        if (s->free_scanned && store_free_add(s, slot) != NAVMAP_OK)
+            s->free_scanned = false; /* the list is derived again when next needed */
+    }
+    store_root_show(s);
+}
+
 bool store_slot_room(const struct store *s)
 {
     uint64_t free = s->free_scanned ? s->n_free_slots : 0;

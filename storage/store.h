@@ -208,6 +208,9 @@ void store_entry_unlock(struct store *s);
 /* LIVE <-> DELETED.  Write lock held exclusively.
  * NAVMAP_ENOTFOUND, NAVMAP_EDELETED, NAVMAP_ENOTDELETED. */
 navmap_status store_mark(struct store *s, uint64_t label, bool deleted) NAVMAP_MUST_USE;
+/* Forget a live label and free its slot, in a flat index.  Write lock held exclusively.
+ * NAVMAP_ENOTFOUND, NAVMAP_ENOMEM. */
+navmap_status store_remove(struct store *s, uint64_t label) NAVMAP_MUST_USE;
 /* Set max_elements.  Write lock held exclusively.  NAVMAP_EINVAL: fewer than there are labels. */
 navmap_status store_resize(struct store *s, uint64_t max_elements) NAVMAP_MUST_USE;
 

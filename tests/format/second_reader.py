@@ -66,6 +66,7 @@ class Index:
             self.h = Header(bytes(self.file[:PAGE]))
             expect("uuid, instance", self.identity, (self.h.uuid, self.h.instance))
             expect("generation", self.generation, self.h.generation)
+            expect("flags of a file in a directory", 0, self.h.flags & ~1)
             self.records = self.overlay(txn, env)
             self.labels = self.read_labels(txn, env)
 

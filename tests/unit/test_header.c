@@ -169,9 +169,11 @@ static void test_fields_that_lie(void **state)
     LIE(M, 1, NAVMAP_ECORRUPT);
     LIE(M, 513, NAVMAP_ECORRUPT);
     LIE(ef_construction, 0, NAVMAP_ECORRUPT);
-    LIE(flags, 8, NAVMAP_ECORRUPT);
+    LIE(flags, 32, NAVMAP_ECORRUPT);
     LIE(flags, UINT32_MAX, NAVMAP_ECORRUPT);
     LIE(flags, HEADER_SECTION_SUMS, NAVMAP_ECORRUPT);
+    LIE(flags, HEADER_FLAT, NAVMAP_ECORRUPT);
+    LIE(flags, HEADER_BOUNDED, NAVMAP_ECORRUPT);
     LIE(slot_shift, 0, NAVMAP_ECORRUPT); /* means "choose" to layout_compute(), but not here */
     LIE(slot_shift, 3, NAVMAP_ECORRUPT);
     LIE(slot_shift, 17, NAVMAP_ECORRUPT);
@@ -262,7 +264,9 @@ static void test_sealed(void **state)
     SEALED(sums_offset, labels + 1601, NAVMAP_ECORRUPT);
     SEALED(sums_offset, size + 8, NAVMAP_ECORRUPT);
     SEALED(flags, HEADER_SEALED, NAVMAP_ECORRUPT); /* sums_offset without the flag */
-    SEALED(flags, 0, NAVMAP_ECORRUPT);             /* the four fields without the flag */
+    SEALED(flags, good.flags | HEADER_FLAT | HEADER_BOUNDED, NAVMAP_OK);
+    SEALED(flags, good.flags | 32, NAVMAP_ECORRUPT);
+    SEALED(flags, 0, NAVMAP_ECORRUPT); /* the four fields without the flag */
 #undef SEALED
 }
 

@@ -152,6 +152,11 @@ static PyObject *handle_undelete(PyObject *object, PyObject *argument)
     return change(object, argument, navmap_undelete);
 }
 
+static PyObject *handle_remove(PyObject *object, PyObject *argument)
+{
+    return change(object, argument, navmap_remove);
+}
+
 static PyObject *handle_contains(PyObject *object, PyObject *argument)
 {
     struct handle *self = (struct handle *)object;
@@ -296,6 +301,7 @@ static PyMethodDef HANDLE_METHODS[] = {
      "or (row, found)"},
     {"delete", handle_delete, METH_O, "delete(label, /)"},
     {"undelete", handle_undelete, METH_O, "undelete(label, /)"},
+    {"remove", handle_remove, METH_O, "remove(label, /)"},
     {"contains", handle_contains, METH_O, "contains(label, /) -> bool"},
     {"get", handle_get, METH_VARARGS, "get(labels, vectors, /)"},
     {"labels", handle_labels, METH_VARARGS, "labels(include_deleted, labels, /) -> int"},
