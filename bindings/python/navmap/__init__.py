@@ -15,16 +15,22 @@ An index can also be private to the process, in memory only, in hnswlib's way:
 
     ix = navmap.Index(space="cosine", dim=100)
     ix.init_index(max_elements=10_000)
+    ix.save_index("words.bin")
 
-`create`, `open` and `Index` hold the documentation: shapes, types, errors, cost, and what may be
+`import navmap as hnswlib` is meant to be a safe edit: `Index` and `BFIndex` have hnswlib's methods,
+and bindings/python/DIFFERENCES.md in the sources lists what is not alike.
+
+`create`, `open`, `Index` and `BFIndex` hold the documentation: shapes, types, errors, cost, and what may be
 done from several threads and processes at once.
 """
 
 from navmap import _core
+from navmap.bruteforce import BFIndex
 from navmap.directory import create, open
 from navmap.errors import (
     CapacityError,
     CorruptIndexError,
+    EmptyQueryError,
     Error,
     ExistsError,
     FewerResultsError,
@@ -49,6 +55,9 @@ from navmap.report import CheckReport, Finding, Report, verify
 
 __version__: str = _core.version
 
+# Pickles and messages name a class by where it can be found, and rooms may be renamed.
+Index.__module__ = BFIndex.__module__ = __name__
+
 
 def simd() -> str:
     """The instruction set that distances are computed with: "scalar", "avx2", "avx512" or "neon".
@@ -60,9 +69,11 @@ def simd() -> str:
 
 
 __all__ = [
+    "BFIndex",
     "CapacityError",
     "CheckReport",
     "CorruptIndexError",
+    "EmptyQueryError",
     "Error",
     "ExistsError",
     "FewerResultsError",

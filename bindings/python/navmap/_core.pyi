@@ -42,6 +42,9 @@ class Handle:
     def labels(self, include_deleted: bool, labels: npt.NDArray[np.uint64], /) -> int: ...
     def resize(self, max_elements: int, /) -> None: ...
     def flush(self) -> None: ...
+    def save(self, path: bytes, /) -> None: ...
+    def save_fd(self, fd: int, /) -> None: ...
+    def file_bytes(self) -> int: ...
     def check(self) -> tuple[dict[str, Any], list[tuple[bool, str, int, int, str]]]: ...
     def stats(self) -> dict[str, int]: ...
     def close(self) -> None: ...
@@ -70,6 +73,29 @@ def new(
     max_elements: int,
     allow_replace_deleted: int,
     flat: int,
+    /,
+) -> Handle: ...
+def load(
+    path: bytes,
+    dim: int,
+    space: int,
+    max_elements: int,
+    allow_replace_deleted: int,
+    flat: int,
+    copy: int,
+    verify: int,
+    /,
+) -> Handle: ...
+def load_fd(
+    fd: int,
+    name: bytes,
+    dim: int,
+    space: int,
+    max_elements: int,
+    allow_replace_deleted: int,
+    flat: int,
+    copy: int,
+    verify: int,
     /,
 ) -> Handle: ...
 def verify(

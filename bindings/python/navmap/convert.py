@@ -12,7 +12,7 @@ from typing import Any, SupportsIndex, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from navmap.errors import InvalidInputError
+from navmap.errors import EmptyQueryError, InvalidInputError
 
 Floats: TypeAlias = npt.NDArray[np.float32]
 Labels: TypeAlias = npt.NDArray[np.uint64]
@@ -25,14 +25,19 @@ SPACES = ("l2", "ip", "cosine")  # in the order of enum navmap_space
 DURABILITIES = ("full", "manual")  # in the order of enum navmap_durability
 
 
-def size(value: SupportsIndex, name: str, most: int = U64_MAX) -> int:
-    """A count or label: an integer from 0 to `most`.  Anything else is a TypeError, as upstream."""
+def _number(value: SupportsIndex, name: str) -> int:
+    """An integer, also as an array that holds one and nothing else."""
     if isinstance(value, np.ndarray) and value.size == 1:
         value = value.item()
     try:
-        number = operator.index(value)
+        return operator.index(value)
     except TypeError:
         raise TypeError(f"{name} must be an integer, not {type(value).__name__}") from None
+
+
+def size(value: SupportsIndex, name: str, most: int = U64_MAX) -> int:
+    """A count or label: an integer from 0 to `most`.  Anything else is a TypeError, as upstream."""
+    number = _number(value, name)
     if not 0 <= number <= most:
         raise TypeError(f"{name} must be an integer from 0 to {most}, not {number}")
     return number
@@ -40,30 +45,42 @@ def size(value: SupportsIndex, name: str, most: int = U64_MAX) -> int:
 
 def int32(value: SupportsIndex, name: str) -> int:
     """A C int.  Anything else is a TypeError, as upstream."""
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} must be an integer, not {type(value).__name__}") from None
+    number = _number(value, name)
     if not -(2**31) <= number < 2**31:
         raise TypeError(f"{name} must be an integer of 32 bits, not {number}")
     return number
 
 
 def parameter(value: SupportsIndex, name: str, least: int, most: int = U32_MAX) -> int:
-    """A parameter of `create`: out of range is a matter of value, not of type."""
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} must be an integer, not {type(value).__name__}") from None
+    """A parameter of an index: out of range is a matter of value, not of type."""
+    number = _number(value, name)
     if not least <= number <= most:
         raise InvalidInputError(f"{name} must be from {least} to {most}, not {number}")
     return number
 
 
+def boolean(value: object, name: str) -> bool:
+    """A truth value by pybind11's rule: whatever has `__bool__`, so numbers and None do, which is
+    false, but a string or a list, which is only empty or not, is a TypeError."""
+    if hasattr(type(value), "__bool__"):
+        try:
+            return bool(value)
+        except ValueError:  # an array of several
+            pass
+    raise TypeError(f"{name} must be true or false, not {type(value).__name__}")
+
+
+def text(value: str | bytes, name: str) -> str:
+    """A string; bytes do as well, as upstream."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be a string, not {type(value).__name__}")
+    return value
+
+
 def space_number(space: str | bytes) -> int:
-    name = space.decode("utf-8", "replace") if isinstance(space, bytes) else space
-    if not isinstance(name, str):
-        raise TypeError(f"space must be a string, not {type(space).__name__}")
+    name = text(space, "space")
     if name not in SPACES:
         raise InvalidInputError(f"Space name must be one of l2, ip, or cosine. Not {name!r}.")
     return SPACES.index(name)
@@ -83,8 +100,8 @@ def full_path(path: StrPath) -> str:
     return os.path.join(os.getcwd(), name)
 
 
-def vectors(data: npt.ArrayLike, dim: int) -> Floats:
-    """`data` as rows x dim, float32, C order; not copied when it is that already."""
+def _floats(data: npt.ArrayLike) -> Floats:
+    """`data` as float32 of one or two dimensions in C order."""
     with np.errstate(over="ignore"):  # what overflows becomes an infinity and is refused as one
         array = np.asarray(data, dtype=np.float32, order="C")
     if array.ndim not in (1, 2):
@@ -92,6 +109,10 @@ def vectors(data: npt.ArrayLike, dim: int) -> Floats:
             f"Input vector data wrong shape. Number of dimensions {array.ndim}. "
             "Data must be a 1D or 2D array."
         )
+    return array
+
+
+def _rows(array: Floats, dim: int) -> Floats:
     if array.ndim == 1:
         array = array.reshape(1, -1)
     if array.shape[1] != dim:
@@ -101,9 +122,17 @@ def vectors(data: npt.ArrayLike, dim: int) -> Floats:
     return array if array.flags.aligned else array.copy()
 
 
+def vectors(data: npt.ArrayLike, dim: int) -> Floats:
+    """`data` as rows x dim, float32, C order; not copied when it is that already."""
+    return _rows(_floats(data), dim)
+
+
 def queries(data: npt.ArrayLike, dim: int) -> Floats:
     """As `vectors`, and finite: a batch is refused before its first row is searched."""
-    array = vectors(data, dim)
+    array = _floats(data)
+    if array.shape == (0,):
+        raise EmptyQueryError(f"Wrong dimensionality of the vectors: expected {dim}, found 0")
+    array = _rows(array, dim)
     finite = np.isfinite(array)
     if not finite.all():
         row, column = np.argwhere(~finite)[0]

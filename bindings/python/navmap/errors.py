@@ -30,6 +30,11 @@ class InvalidInputError(Error, ValueError):
     """An argument has the wrong shape, dimension or range, or holds a NaN or an infinity."""
 
 
+class EmptyQueryError(InvalidInputError, IndexError):
+    """`knn_query([])`.  hnswlib raises `IndexError` there, and some code waits for it.  A batch of
+    no rows, of shape (0, dim), is no error."""
+
+
 class OutOfMemoryError(Error, MemoryError):
     """An allocation failed; nothing was changed."""
 

@@ -1,24 +1,24 @@
 """`Index`: a vector index, private to this process or an open directory."""
 
 from collections.abc import Callable
-from typing import Literal, SupportsIndex, overload
+from typing import Any, Literal, SupportsIndex, overload
 
 import numpy as np
 import numpy.typing as npt
 
-from navmap import _core, convert
+from navmap import convert
 from navmap.convert import Filter, Floats, Labels
-from navmap.errors import Error, FewerResultsError, OutOfMemoryError
-from navmap.opened import Opened
+from navmap.saved import Saved
 
 
-class Index(Opened):
-    """A vector index: `Index(space, dim)` and `init_index` make a private one, as in hnswlib;
-    `navmap.create` and `navmap.open` return one that is a directory.
+class Index(Saved):
+    """A vector index: `Index(space, dim)` and `init_index` or `load_index` make a private one, as
+    in hnswlib; `navmap.create` and `navmap.open` return one that is a directory.
 
-    A private index lives in this process's memory, without a file, and ends with it.  One in a
-    directory is durable, shared among processes, and never larger in memory than the parts that
-    are used.  All else is alike.
+    A private index lives in this process's memory and ends with it; `save_index` writes it to a
+    file, which `load_index` maps, and it can be copied and pickled.  One in a directory is durable,
+    shared among processes, and never larger in memory than the parts that are used.  All else is
+    alike.
 
     Vectors go in as anything NumPy can turn into float32: an array of shape (rows, dim), or
     (dim,) for a single row.  They must be finite.  An item's name is its label, a number from 0 to
@@ -40,19 +40,59 @@ class Index(Opened):
 
     __slots__ = ()
 
-    def __init__(self, space: Literal["l2", "ip", "cosine"], dim: SupportsIndex) -> None:
-        """A private index that is still to be given its size, with `init_index`.
+    _NAME = "Index"
+    _FLAT = 0
+    _FEWER = "Probably ef or M is too small"
+    _PADDING = " allow_fewer=True pads such rows."
+
+    @overload
+    def __init__(self, space: Literal["l2", "ip", "cosine"], dim: SupportsIndex) -> None: ...
+
+    @overload
+    def __init__(
+        self, space: None = None, dim: None = None, *, params: dict[str, Any], index: None = None
+    ) -> None: ...
+
+    @overload
+    def __init__(
+        self, space: None = None, dim: None = None, *, params: None = None, index: "Index"
+    ) -> None: ...
+
+    @overload
+    def __init__(self, space: "dict[str, Any] | Index") -> None: ...
+
+    def __init__(
+        self,
+        space: Any = None,
+        dim: SupportsIndex | None = None,
+        *,
+        params: dict[str, Any] | None = None,
+        index: "Index | None" = None,
+    ) -> None:
+        """`Index(space, dim)`: a private index that is still to be given its size, with
+        `init_index`, or its contents, with `load_index`.
 
         space: how distance is measured; smaller is nearer.  "l2" is the *squared* Euclidean
             distance, "ip" is 1 - inner product, "cosine" is 1 - cosine (vectors are normalised
             when added).
         dim: numbers per vector, 1 to 65536.
 
-        Raises `InvalidInputError` for an unknown space or a dim out of range.
+        `Index(params=...)`: out of the dictionary in `__getstate__()[0]`, of navmap or hnswlib.
+        `Index(index=...)`: a copy of another index in memory, with its `ef` and `num_threads`; the
+        other may be a directory.
+
+        Raises `InvalidInputError` for an unknown space or a dim out of range, `TypeError` for any
+        other mixture of arguments.
         """
-        self._begin(
-            convert.SPACES[convert.space_number(space)], convert.parameter(dim, "dim", 1, 65536)
-        )
+        match space, dim, params, index:
+            case (dict() as given, None, None, None) | (None, None, dict() as given, None):
+                self._become(given)
+            case (Index() as other, None, None, None) | (None, None, None, Index() as other):
+                self._become(other._state(once=True))
+            case _, _, None, None if space is not None and dim is not None:
+                self._begin_with(space, dim)
+            case _:
+                raise TypeError("Index() takes (space, dim), (params=dict) or (index=Index)")
 
     def init_index(
         self,
@@ -75,23 +115,14 @@ class Index(Opened):
         Raises `Error` when the index was made before, and `InvalidInputError` for a parameter out
         of range.
         """
-        if self._core_handle is not None:
-            raise Error("The index is already initiated.")
-        handle = _core.new(
-            convert.SPACES.index(self._space),
-            self._dim,
-            convert.parameter(M, "M", 2, 512),
-            max(convert.parameter(ef_construction, "ef_construction", 0), 1),
+        name = "ef_construction"
+        self._make(
+            max_elements,
+            convert.parameter(convert.size(M, "M"), "M", 2, 512),
+            max(convert.parameter(convert.size(ef_construction, name), name, 0), 1),
             convert.size(random_seed, "random_seed"),
-            convert.size(max_elements, "max_elements"),
-            int(bool(allow_replace_deleted)),
-            0,
+            convert.boolean(allow_replace_deleted, "allow_replace_deleted"),
         )
-        stats = handle.stats()
-        if self._core_handle is not None:  # by another thread, just now
-            handle.close()
-            raise Error("The index is already initiated.")
-        self._attach(handle, stats)
 
     # Changing ---------------------------------------------------------------------------------
 
@@ -143,7 +174,8 @@ class Index(Opened):
         labels = None if ids is None else convert.row_labels(ids, len(vectors))
         if progress is not None and not callable(progress):
             raise TypeError(f"progress must be callable, not {type(progress).__name__}")
-        self._handle.add(vectors, labels, threads, bool(replace_deleted), progress)
+        replace = convert.boolean(replace_deleted, "replace_deleted")
+        self._handle.add(vectors, labels, threads, replace, progress)
 
     def mark_deleted(self, label: SupportsIndex) -> None:
         """Take an item out of all results.  It keeps its place, and its label, in the index.
@@ -220,7 +252,8 @@ class Index(Opened):
         processes may add and delete meanwhile.
         """
         beam = self._ef if ef is None else convert.size(ef, "ef")
-        return self._search(data, k, beam, num_threads, filter, allow_fewer, exact=False)
+        fewer = convert.boolean(allow_fewer, "allow_fewer")
+        return self._search(data, k, beam, num_threads, filter, fewer, exact=False)
 
     def exact_query(
         self,
@@ -233,49 +266,8 @@ class Index(Opened):
     ) -> tuple[Labels, Floats]:
         """As `knn_query`, by looking at every live vector: exact, and rows * len(index) * dim
         operations, shared among the threads.  For measuring recall, and for small indexes."""
-        return self._search(data, k, 0, num_threads, filter, allow_fewer, exact=True)
-
-    def _search(
-        self,
-        data: npt.ArrayLike,
-        k: SupportsIndex,
-        ef: int,
-        num_threads: SupportsIndex,
-        filter: Filter | None,
-        allow_fewer: bool,
-        *,
-        exact: bool,
-    ) -> tuple[Labels, Floats]:
-        k = convert.size(k, "k")
-        threads = self._threads(num_threads)
-        sieve = None if filter is None else convert.allowed(filter)
-        if callable(sieve) and convert.int32(num_threads, "num_threads") <= 0:
-            threads = 1  # answers do not depend on it, and for Python's lock it is faster
-        queries = convert.queries(data, self.dim)
-        shape = (len(queries), k)
-        handle = self._handle
-        try:
-            labels = np.empty(shape, np.uint64)
-            distances = np.empty(shape, np.float32)
-        except (MemoryError, ValueError):  # NumPy's ValueError: more than fits an address space
-            raise OutOfMemoryError(f"no memory for the results: {shape[0]} x {k}") from None
-        beam = min(max(ef, 1), convert.U32_MAX)  # 0 would be the engine's default, not the least
-        fewer = handle.search(
-            exact, queries, beam, threads, sieve, bool(allow_fewer), labels, distances
-        )
-        if fewer is not None:
-            row, found = fewer
-            stats = self.stats()
-            live, deleted = stats["n_live"], stats["n_deleted"]
-            found = min(found, live)  # 2**64 - 1: refused without a search, for want of items
-            raise FewerResultsError(
-                "Cannot return the results in a contiguous 2D array. Probably ef or M is too "
-                f"small: asked for {k}, query {row} found {found}; the index has {live} live and "
-                f"{deleted} deleted items{'' if filter is None else ', and a filter was given'}. "
-                "allow_fewer=True pads such rows.",
-                *(k, row, found, live, deleted),
-            )
-        return labels, distances
+        fewer = convert.boolean(allow_fewer, "allow_fewer")
+        return self._search(data, k, 0, num_threads, filter, fewer, exact=True)
 
     # Looking up -------------------------------------------------------------------------------
 
@@ -306,6 +298,7 @@ class Index(Opened):
         single number in place of a list.  The stored checksum of every vector is checked
         (`CorruptIndexError`).
         """
+        return_type = convert.text(return_type, "return_type")
         if return_type not in ("numpy", "list"):
             raise ValueError('return_type should be "numpy" or "list"')
         labels = np.empty(0, np.uint64) if ids is None else convert.labels(ids)
@@ -323,10 +316,11 @@ class Index(Opened):
 
     def get_ids_list(self, include_deleted: bool = True) -> list[int]:
         """All labels, in no particular order; with those marked deleted, unless told otherwise."""
+        deleted_too = convert.boolean(include_deleted, "include_deleted")
         room = 0
         while True:
             labels = np.empty(room, np.uint64)
-            n = self._handle.labels(bool(include_deleted), labels)
+            n = self._handle.labels(deleted_too, labels)
             if n <= room:
                 ids: list[int] = labels[:n].tolist()
                 return ids

@@ -1,5 +1,5 @@
-"""`Opened`, the half of `Index` that is the same whatever one does with it: beginning and end,
-settings, counters, and what `check` finds."""
+"""`Opened`, the half of `Index` that is the same whatever one does with it: directories and their
+end, settings, facts, and what `check` finds."""
 
 import atexit
 import weakref
@@ -7,31 +7,28 @@ from types import TracebackType
 from typing import Any, Self, SupportsIndex
 
 from navmap import _core, convert
-from navmap.errors import NotInitializedError
+from navmap.held import Held
 from navmap.report import CheckReport, check_report
 
 MODES = ("r", "r+")  # in the order of enum navmap_mode
+FLAGS = (
+    "allow_replace_deleted",
+    "writer_held",
+    "poisoned",
+    "in_memory",
+    "bounded",
+    "flat",
+    "mapped",
+)
 
 # Directories that are open at exit are closed like any other.  A private index just ends.
 _open_indexes: "weakref.WeakSet[Opened]" = weakref.WeakSet()
 
 
-class Opened:
+class Opened(Held):
     """The base of `Index`.  Not to be made by itself."""
 
-    __slots__ = (
-        "__weakref__",
-        "_M",
-        "_core_handle",
-        "_crew",
-        "_dim",
-        "_ef",
-        "_ef_construction",
-        "_mode",
-        "_num_threads",
-        "_path",
-        "_space",
-    )
+    __slots__ = ("_M", "_ef", "_ef_construction", "_mode", "_path")
 
     @classmethod
     def _of(cls, handle: _core.Handle, path: str) -> Self:
@@ -45,29 +42,17 @@ class Opened:
         return index
 
     def _begin(self, space: str, dim: int) -> None:
-        self._space = space
-        self._dim = dim
+        super()._begin(space, dim)
         self._ef = 10
-        self._num_threads = self._crew = _core.default_threads()
         self._M = self._ef_construction = 0
         self._mode = "r+"
         self._path: str | None = None
-        self._core_handle: _core.Handle | None = None
 
     def _attach(self, handle: _core.Handle, stats: dict[str, int]) -> None:
+        super()._attach(handle, stats)
         self._M = stats["M"]
         self._ef_construction = stats["ef_construction"]
         self._mode = MODES[stats["mode"]]
-        self._core_handle = handle
-
-    @property
-    def _handle(self) -> _core.Handle:
-        if self._core_handle is None:
-            raise NotInitializedError("The index is not initiated. Call init_index first.")
-        return self._core_handle
-
-    def __repr__(self) -> str:
-        return f"<navmap.Index(space={self.space!r}, dim={self.dim})>"
 
     def __enter__(self) -> Self:
         return self
@@ -113,8 +98,10 @@ class Opened:
         disk), wal_bytes (log not yet folded in), checkpoint_bytes (the log's limit), and by
         content state_bytes, row_bytes, upper_bytes, tag_bytes, code_bytes, vector_bytes.
         Parameters: path, space, dim, M, ef_construction, random_seed, allow_replace_deleted,
-        mode, durability, slots_per_chunk, format_major, format_minor, in_memory (a private index:
-        no path, and what is about files and logs means nothing).
+        mode, durability, slots_per_chunk, format_major, format_minor.
+        Form: in_memory (a private index: no path, and what is about files and logs means nothing),
+        bounded (max_elements is a limit also when it is 0), mapped (it lies over a file that
+        `load_index` was given), flat (no graph; never so here).
         State: entry_slot, entry_level, generation, last_lsn, checkpoint_lsn, applied_lsn,
         writer_held, writer_pid (0: unknown), poisoned.
         """
@@ -123,7 +110,7 @@ class Opened:
         stats["space"] = convert.SPACES[stats["space"]]
         stats["mode"] = MODES[stats["mode"]]
         stats["durability"] = convert.DURABILITIES[stats["durability"]]
-        for name in ("allow_replace_deleted", "writer_held", "poisoned", "in_memory"):
+        for name in FLAGS:
             stats[name] = bool(stats[name])
         return stats
 
@@ -141,51 +128,6 @@ class Opened:
         """
         return check_report(*self._handle.check())
 
-    def _count(self, *names: str) -> int:
-        """A sum of counters; 0 before init_index."""
-        if self._core_handle is None:
-            return 0
-        stats = self._core_handle.stats()
-        return sum(stats[name] for name in names)
-
-    @staticmethod
-    def _limit(handle: _core.Handle) -> int:
-        stats = handle.stats()
-        return stats["max_elements"] or (0 if stats["in_memory"] else stats["capacity"])
-
-    def get_max_elements(self) -> int:
-        """`max_elements`, as a method, as in hnswlib."""
-        return self._limit(self._handle)
-
-    def get_current_count(self) -> int:
-        """`element_count`, as a method, as in hnswlib."""
-        stats = self._handle.stats()
-        return stats["n_live"] + stats["n_deleted"]
-
-    def _threads(self, num_threads: SupportsIndex) -> int:
-        """What an argument comes to; one below 1 means the property."""
-        number = convert.int32(num_threads, "num_threads")
-        return number if number > 0 else self._crew
-
-    def set_num_threads(self, num_threads: SupportsIndex) -> None:
-        """Set the property `num_threads`."""
-        number = convert.int32(num_threads, "num_threads")
-        self._crew = number if number > 0 else _core.default_threads() if number == 0 else 1
-        self._num_threads = number
-
-    @property
-    def num_threads(self) -> int:
-        """Threads that share the rows of a call when it is not told otherwise.
-
-        At first as many as this process can keep busy, by its affinity and its quota.  0 stands
-        for that number too, a negative one for a single thread.  Of this object: not stored.
-        """
-        return self._num_threads
-
-    @num_threads.setter
-    def num_threads(self, num_threads: SupportsIndex) -> None:
-        self.set_num_threads(num_threads)
-
     def set_ef(self, ef: SupportsIndex) -> None:
         """Set the property `ef`."""
         self._ef = convert.size(ef, "ef")
@@ -194,7 +136,8 @@ class Opened:
     def ef(self) -> int:
         """Candidates that `knn_query` keeps when it is not told otherwise; 10 at first.
 
-        Of this object: not stored, and not shared with other handles.
+        Of this object: `init_index` and `load_index` leave it as it is, copies and pickles take
+        it along, files do not hold it.
         """
         return self._ef
 

@@ -1,5 +1,5 @@
 /* handle.c -- navmap._core.Handle: the engine's calls, one method each, GIL released.  Adding and
- * searching are in batch.c.
+ * searching are in batch.c, saving in files.c.
  *
  * Arguments are positional and exact (buffers.h); navmap/index.py is the interface for people.
  */
@@ -7,6 +7,7 @@
 
 #include "bindings/python/src/batch.h"
 #include "bindings/python/src/buffers.h"
+#include "bindings/python/src/files.h"
 #include "bindings/python/src/report.h"
 #include "bindings/python/src/stats.h"
 
@@ -306,6 +307,9 @@ static PyMethodDef HANDLE_METHODS[] = {
     {"labels", handle_labels, METH_VARARGS, "labels(include_deleted, labels, /) -> int"},
     {"resize", handle_resize, METH_O, "resize(max_elements, /)"},
     {"flush", handle_flush, METH_NOARGS, "flush()"},
+    {"save", handle_save, METH_VARARGS, "save(path, /)"},
+    {"save_fd", handle_save_fd, METH_VARARGS, "save_fd(fd, /)"},
+    {"file_bytes", handle_file_bytes, METH_NOARGS, "file_bytes() -> int"},
     {"check", handle_check, METH_NOARGS, "check() -> (counts, findings)"},
     {"stats", handle_stats, METH_NOARGS, "stats() -> dict"},
     {"close", handle_close, METH_NOARGS, "close()"},
@@ -321,7 +325,7 @@ static PyType_Slot HANDLE_SLOTS[] = {
     {Py_tp_dealloc, handle_dealloc},
     {Py_tp_methods, HANDLE_METHODS},
     {Py_tp_getset, HANDLE_GETSET},
-    {Py_tp_doc, "An open index.  Made by navmap._core.create(), open() and new()."},
+    {Py_tp_doc, "An open index.  Made by navmap._core.create(), open(), new() and load()."},
     {0, NULL},
 };
 

@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "bindings/python/src/buffers.h"
+#include "bindings/python/src/files.h"
 #include "bindings/python/src/handle.h"
 #include "bindings/python/src/raise.h"
 #include "bindings/python/src/report.h"
@@ -164,6 +165,12 @@ static PyMethodDef CORE_METHODS[] = {
     {"new", core_new, METH_VARARGS,
      "new(space, dim, M, ef_construction, random_seed, max_elements, allow_replace_deleted, "
      "flat, /) -> Handle"},
+    {"load", core_load, METH_VARARGS,
+     "load(path, dim, space, max_elements, allow_replace_deleted, flat, copy, verify, /) -> "
+     "Handle"},
+    {"load_fd", core_load_fd, METH_VARARGS,
+     "load_fd(fd, name, dim, space, max_elements, allow_replace_deleted, flat, copy, verify, /) "
+     "-> Handle"},
     {"verify", core_verify, METH_VARARGS, "verify(path, quick, /) -> (counts, findings)"},
     {"simd", core_simd, METH_NOARGS, "simd() -> str"},
     {"default_threads", core_default_threads, METH_NOARGS, "default_threads() -> int"},
