@@ -5,8 +5,10 @@ import io
 import multiprocessing
 import os
 import pickle
+import struct
 import subprocess
 import sys
+import threading
 import types
 from pathlib import Path
 
@@ -166,6 +168,24 @@ def test_one_index_twice_in_a_pickle(filled):
     assert one is two and two is not three and content(one) == content(three)
 
 
+def test_beside_an_adder(private):
+    """Each is the index of some moment, whole."""
+    ix = private("l2", DIM, 3000, M=5, ef_construction=20)
+    ix.add_items(vectors_of(range(100), DIM))
+    adder = threading.Thread(
+        target=lambda: [ix.add_items(vectors_of([label], DIM)) for label in range(100, 3000)]
+    )
+    adder.start()
+    counts = []
+    while adder.is_alive() or len(counts) < 2:
+        again = pickle.loads(pickle.dumps(ix))
+        n = len(again)
+        assert sorted(again.get_ids_list()) == list(range(n)) and again.check().damaged == 0
+        counts.append(n)
+    adder.join()
+    assert counts == sorted(counts) and len(pickle.loads(pickle.dumps(ix))) == 3000
+
+
 def test_what_a_pickle_names():
     """Names that a later version has to keep."""
     ix = navmap.Index("l2", DIM)
@@ -251,6 +271,21 @@ def test_damaged_pieces():
     with pytest.raises(navmap.CorruptIndexError):
         image.append(1 << 8)
     assert os.fstat(image.fileno()).st_size == 10
+
+
+def test_an_image_for_one_pickle_shrinks_while_it_is_read(filled):
+    handle = filled._handle
+    image = navmap.image.Image.of(handle, once=True)
+    size = os.fstat(image.fileno()).st_size
+    assert size == filled.index_file_size() > 4 * navmap.image.PIECE
+    pieces = image.__reduce_ex__(4)[3]
+    for _ in range(3):
+        next(pieces)
+    assert os.fstat(image._fd).st_size < size - navmap.image.PIECE
+    with pytest.raises(navmap.CorruptIndexError):  # not for another one
+        image.__reduce_ex__(4)
+    kept = navmap.image.Image.of(handle)
+    assert sum(1 for _ in kept.__reduce_ex__(4)[3]) == sum(1 for _ in kept.__reduce_ex__(4)[3])
 
 
 def test_a_pickle_cut_short(filled):
@@ -343,6 +378,31 @@ def test_a_dictionary_of_hnswlibs(theirs):
     assert navmap.Index(theirs).stats()["allow_replace_deleted"] is False
 
 
+def test_a_file_of_hnswlibs(theirs, tmp_path):
+    """Its save_index: header, items with their lowest level, and the upper levels of each."""
+    count, per_level = theirs["cur_element_count"], theirs["size_links_per_element"]
+    header = struct.pack("<6QiI3QdQ", *(theirs[name] for name in (
+        "offset_level0", "max_elements", "cur_element_count", "size_data_per_element",
+        "label_offset", "offset_data", "max_level", "enterpoint_node", "max_M", "max_M0", "M",
+        "mult", "ef_construction",
+    )))  # fmt: skip
+    upper, links = b"", theirs["link_lists"].tobytes()
+    for level in theirs["element_levels"][:count].tolist():
+        upper += struct.pack("<I", level * per_level) + links[: level * per_level]
+        links = links[level * per_level :]
+    file = tmp_path / "hnswlib.bin"
+    file.write_bytes(header + theirs["data_level0"].tobytes() + upper)
+    ix = navmap.Index("l2", 3)
+    ix.ef, ix.num_threads = 55, 3
+    ix.load_index(file, allow_replace_deleted=True)
+    assert not ix.stats()["mapped"]
+    check_theirs(ix)
+    for length in (0, 50, 96, 2000, file.stat().st_size - 1):
+        file.write_bytes((header + theirs["data_level0"].tobytes() + upper)[:length])
+        with pytest.raises(RuntimeError, match="^Index seems to be corrupted or unsupported"):
+            navmap.Index("l2", 3).load_index(file)
+
+
 def test_an_empty_dictionary_of_hnswlibs(theirs):
     empty = {name: np.empty(0, np.int8) for name in ("data_level0", "link_lists")}
     empty |= {name: np.empty(0, np.uint64)
@@ -356,7 +416,7 @@ def test_an_empty_dictionary_of_hnswlibs(theirs):
 
 def test_wrong_dictionaries_of_hnswlibs(theirs):
     arrays = {name for name, value in theirs.items() if isinstance(value, np.ndarray)}
-    for name in set(theirs) - {"allow_replace_deleted"}:
+    for name in set(theirs) - {"allow_replace_deleted", "has_deletions"}:
         with pytest.raises(KeyError, match=name):
             navmap.Index({key: value for key, value in theirs.items() if key != name})
     for key, name in {
@@ -377,8 +437,9 @@ def test_wrong_dictionaries_of_hnswlibs(theirs):
     for name in arrays - {"label_lookup_external", "label_lookup_internal", "element_levels"}:
         for value in (theirs[name][:-1], np.append(theirs[name], theirs[name][:1]),
                       theirs[name].astype(np.int16), np.empty(0, np.int8)):  # fmt: skip
-            with pytest.raises(RuntimeError, match=f"^Unpickle Error: Invalid value of {name}"):
+            with pytest.raises(RuntimeError, match="^Unpickle Error: Invalid value of") as caught:
                 navmap.Index(theirs | {name: value})
+            assert name in str(caught.value) or "element_levels" in str(caught.value)
     levels = theirs["element_levels"]
     for value in (levels[:59], levels + 1, levels - 1, levels * 2**20, levels.astype(float),
                   np.roll(levels, 1)):  # fmt: skip
@@ -437,9 +498,10 @@ print(grown / size, grown / 2**20)
 
 @pytest.mark.parametrize("protocol", [2, 4, 5])
 @pytest.mark.parametrize("what", ["dumps", "loads"])
-@pytest.mark.skipif("LD_PRELOAD" in os.environ, reason="a sanitizer keeps what was freed")
-def test_memory(what, protocol):
+def test_memory(what, protocol, short):
     """The bytes of the pickle, and hardly more.  hnswlib takes 2 to 6 times the file."""
+    if short:
+        pytest.skip("a sanitizer keeps what was freed")
     # pickle's own buffer grows by realloc, which glibc may do by copying while it is below this.
     environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "131072"}
     command = [sys.executable, "-c", MEASURE, what, str(protocol), "60000"]

@@ -25,7 +25,7 @@ class BFIndex(Held):
 
     _NAME = "BFIndex"
     _FLAT = 1
-    _FEWER = "There are not enough elements"
+    _FEWER = "There are not enough elements. The call"
     _PADDING = ""
 
     def __init__(self, space: Literal["l2", "ip", "cosine"], dim: SupportsIndex) -> None:

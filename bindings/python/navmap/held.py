@@ -193,7 +193,7 @@ class Held:
             live, deleted = stats["n_live"], stats["n_deleted"]
             found = min(found, live)  # 2**64 - 1: refused without a search, for want of items
             raise FewerResultsError(
-                f"Cannot return the results in a contiguous 2D array. {self._FEWER}: asked for "
+                f"Cannot return the results in a contiguous 2D array. {self._FEWER} asked for "
                 f"{k}, query {row} found {found}; the index has {live} live and {deleted} deleted "
                 f"items{'' if filter is None else ', and a filter was given'}.{self._PADDING}",
                 *(k, row, found, live, deleted),

@@ -42,7 +42,7 @@ class Index(Saved):
 
     _NAME = "Index"
     _FLAT = 0
-    _FEWER = "Probably ef or M is too small"
+    _FEWER = "Probably ef or M is too small:"
     _PADDING = " allow_fewer=True pads such rows."
 
     @overload
