@@ -267,7 +267,10 @@ def test_damaged_pieces():
     for piece in (0, 1, -257, 2 << 32, 1 << 88, 3 << 8):
         with pytest.raises(navmap.CorruptIndexError):
             image.append(piece)
-    image.extend([1 << 48, 1 << 32])
+    image.append(1 << 48)
+    with pytest.raises(navmap.CorruptIndexError):  # the first 4 bytes are missing
+        image.fileno()
+    image.extend([1 << 32])
     with pytest.raises(navmap.CorruptIndexError):
         image.append(1 << 8)
     assert os.fstat(image.fileno()).st_size == 10
@@ -401,6 +404,16 @@ def test_a_file_of_hnswlibs(theirs, tmp_path):
         file.write_bytes((header + theirs["data_level0"].tobytes() + upper)[:length])
         with pytest.raises(RuntimeError, match="^Index seems to be corrupted or unsupported"):
             navmap.Index("l2", 3).load_index(file)
+
+
+def test_no_descriptors_are_left_of_hnswlibs(theirs):
+    before = len(os.listdir("/proc/self/fd"))
+    for state in (theirs, theirs | {"max_level": 7}):
+        try:
+            navmap.Index(state)
+        except navmap.Error:
+            pass
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_an_empty_dictionary_of_hnswlibs(theirs):

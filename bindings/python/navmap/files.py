@@ -62,10 +62,6 @@ def load(
     if not os.fsdecode(path):
         raise NoIndexError(f"{CANNOT_OPEN}: the path is empty")
     name = convert.full_path(path)
-    if os.path.isdir(name):
-        raise InvalidInputError(
-            f"{UNSUPPORTED}: {name} is a directory; an index that is one is opened by navmap.open"
-        )
     with refusals():
         return _core.load(
             os.fsencode(name),
