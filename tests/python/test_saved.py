@@ -1,6 +1,7 @@
 """`save_index` and `load_index`: one file, mapped, and what may happen to it."""
 
 import os
+import pickle
 import subprocess
 import sys
 import warnings
@@ -370,7 +371,7 @@ def test_a_directory_is_saved_too(make, path, file):
         twin = navmap.Index(index=reader)
     loaded = navmap.Index("cosine", DIM)
     loaded.load_index(file)
-    for index in (loaded, twin):
+    for index in (loaded, twin, pickle.loads(pickle.dumps(loaded))):
         assert (index.M, index.element_count, len(index), index.path) == (6, 200, 199, None)
         index.add_items(vectors_of(range(200, 2000), DIM))  # it grew by itself and goes on to
         assert len(index) == 1999 and index.check().sound

@@ -18,7 +18,7 @@ class BFIndex(Held):
     of them may add, delete and search at once, and a call with many rows shares them out.  What is
     not there (`ef`, marks of deletion, pickling) a search that looks at everything does not need;
     an `Index` has it too, under the name of `exact_query`.
-    Memory: the vectors, one chunk of them more, and some 40 bytes an item.
+    Memory: the vectors, and 120 to 160 bytes an item.
     """
 
     __slots__ = ()

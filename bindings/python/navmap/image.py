@@ -12,6 +12,8 @@ the whole of it:
   of an integer are written as they are, and both directions take linear time.
 - An image that is made for one pickle only goes from its end to its beginning and is cut off behind
   the reader: while the pickle grows the memfd shrinks.
+- What remains is the buffer of `pickle.dumps` itself.  It grows by realloc, which is free for large
+  blocks and copies small ones: below 32 MB glibc may need 1.6 times the pickle for it.
 - When a pickle is read, `pickle` collects up to 1000 items before it hands them over, which is why
   a piece is small.  They are written into a new memfd, and the engine maps that.
 
