@@ -397,9 +397,10 @@ navmap_status io_fstat(int fd, const char *path, struct io_info *ret_info)
 
 void io_resemble(int fd, const struct io_info *other)
 {
-    bool owned = fchown(fd, other->uid, other->gid) == 0;
+    bool grouped = fchown(fd, other->uid, other->gid) == 0 ||
+                   fchown(fd, (uid_t)-1, other->gid) == 0; /* a member may, who is not root */
     /* Set-id bits are worth nothing on data, and a group that is not the same gets nothing. */
-    (void)!fchmod(fd, owned ? other->mode & 0777 : other->mode & 0707);
+    (void)!fchmod(fd, grouped ? other->mode & 0777 : other->mode & 0707);
 }
 
 navmap_status io_dup(int fd, const char *path, int *ret_fd)
