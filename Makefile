@@ -25,13 +25,13 @@ test: build package ## every test in its quick form, C and Python
 	@$(PYTHON_VENV) tests/run.py $(BUILD) --python
 
 .PHONY: torture-ci
-torture-ci: build ## kill, power-cut and race tests as long as CI runs them
-	@$(PYTHON_VENV) tests/run.py $(BUILD) $(CI_SUITES)
+torture-ci: build package hnswlib ## kill, power-cut and race tests as long as CI runs them
+	@$(PYTHON_VENV) tests/run.py $(BUILD) $(CI_SUITES) --differential ci
 CI_SUITES := --suite torture-ci --suite race-ci --suite model-ci --suite recall-ci
 
 .PHONY: torture
-torture: build ## the same for hours
-	@$(PYTHON_VENV) tests/run.py $(BUILD) $(CI_SUITES:%-ci=%-long)
+torture: build package hnswlib ## the same for hours
+	@$(PYTHON_VENV) tests/run.py $(BUILD) $(CI_SUITES:%-ci=%-long) --differential long
 
 .PHONY: asan
 asan: bootstrap ## every test in short form under the address and undefined-behaviour sanitizers
@@ -56,6 +56,15 @@ format: ## rewrite the C files with clang-format
 .PHONY: tidy
 tidy: build ## clang-tidy over the library
 	@clang-tidy -p $(BUILD) --quiet $$(find engine storage tools -name '*.c')
+
+# Nothing needs it: where it is not there, navmap is compared with a model of it only.
+.PHONY: hnswlib
+hnswlib: bootstrap ## hnswlib in .venv, to compare with it; takes a C++ compiler, and may fail
+	@$(PYTHON_VENV) -c 'import hnswlib' 2>/dev/null || { \
+	    echo "installing hnswlib, to compare with it"; \
+	    $(PYTHON_VENV) -m pip install --quiet --disable-pip-version-check --no-binary hnswlib \
+	        hnswlib==0.8.0 || \
+	    echo "hnswlib could not be installed: going on without it"; }
 
 .PHONY: wheel
 wheel: bootstrap ## a wheel in dist/

@@ -61,10 +61,10 @@ static int compare_labels(const void *a, const void *b)
 
 /* What a batch brings, by its labels. */
 struct survey {
-    uint64_t n_new;   /* different ones that the index does not have */
-    bool repeats;     /* some label is there twice */
-    bool any_deleted; /* some are marked deleted: */
-    uint64_t deleted; /* this one */
+    uint64_t n_new;     /* different ones that the index does not have */
+    uint64_t n_deleted; /* different ones that are marked deleted, */
+    uint64_t deleted;   /* this one, say */
+    bool repeats;       /* some label is there twice */
 };
 
 static navmap_status look_up(navmap_index *ix, const uint64_t *sorted, uint64_t n,
@@ -79,7 +79,7 @@ static navmap_status look_up(navmap_index *ix, const uint64_t *sorted, uint64_t 
         TRY(store_find(ix->store, sorted[i], &found));
         ret_survey->n_new += found.slot == 0;
         if (found.slot != 0 && STATE_STATUS(found.state) == SLOT_DELETED) {
-            ret_survey->any_deleted = true;
+            ret_survey->n_deleted++;
             ret_survey->deleted = sorted[i];
         }
     }
@@ -128,7 +128,7 @@ static navmap_status check_replacing(const navmap_index *ix, const struct batch 
     bool allowed = (ix->layout->flags & HEADER_ALLOW_REPLACE_DELETED) != 0;
     if (b->replace && !allowed)
         return fail(NAVMAP_EREPLACE, "Replacement of deleted elements is disabled in constructor");
-    if (!b->replace && allowed && survey->any_deleted)
+    if (!b->replace && allowed && survey->n_deleted > 0)
         return fail(NAVMAP_EREPLACE,
                     "Can't use addPoint to update deleted elements if replacement of deleted "
                     "elements is enabled: label %llu is marked deleted; undelete it first, or add "
@@ -137,13 +137,17 @@ static navmap_status check_replacing(const navmap_index *ix, const struct batch 
     return NAVMAP_OK;
 }
 
-static navmap_status check_room(navmap_index *ix, const struct batch *b, uint64_t n_new)
+static navmap_status check_room(navmap_index *ix, const struct batch *b,
+                                const struct survey *survey)
 {
     const struct disk_root root = store_root(ix->store);
+    uint64_t n_new = survey->n_new;
     uint64_t used = root.n_live + root.n_deleted + atomic_load(&ix->reserved_labels);
     uint64_t room = used < root.max_elements ? root.max_elements - used : 0;
     if (b->replace)
-        room += root.n_deleted; /* each gives its place */
+        /* Each gives its place, but for those that the batch brings back: a new label may take that
+         * of one of them too, which then needs another. */
+        room += root.n_deleted - survey->n_deleted;
     if (n_new <= room)
         return NAVMAP_OK;
     return fail(NAVMAP_EFULL,
@@ -167,7 +171,7 @@ static navmap_status plan(navmap_index *ix, struct batch *b)
     }
     TRY(check_replacing(ix, b, &survey));
     if (bounded) {
-        TRY(check_room(ix, b, survey.n_new));
+        TRY(check_room(ix, b, &survey));
         atomic_store(&b->promised, survey.n_new);
         atomic_fetch_add(&ix->reserved_labels, survey.n_new);
     }

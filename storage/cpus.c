@@ -10,9 +10,11 @@
 
 #include <errno.h>
 #include <sched.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "storage/io.h"
@@ -200,6 +202,20 @@ uint32_t cpus_quota(cpus_reader *reader)
     return v1 < v2 ? v1 : v2;
 }
 
+/* Second and quota in one word, so that threads meet here without a lock (pairing quota).  The
+ * second is never 0. */
+static _Atomic uint64_t kept;
+
+uint32_t cpus_quota_kept(cpus_reader *reader, uint32_t second)
+{
+    uint64_t word = atomic_load_explicit(&kept, memory_order_relaxed);
+    if (word >> 32 != second) {
+        word = (uint64_t)second << 32 | cpus_quota(reader);
+        atomic_store_explicit(&kept, word, memory_order_relaxed);
+    }
+    return (uint32_t)word;
+}
+
 /* A mask shorter than the kernel's is refused, and the kernel's length is not told. */
 static uint32_t affinity(void)
 {
@@ -221,6 +237,8 @@ static uint32_t affinity(void)
 
 uint32_t cpus_usable(void)
 {
-    uint32_t mask = affinity(), quota = cpus_quota(io_read_text);
+    struct timespec now;
+    (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    uint32_t mask = affinity(), quota = cpus_quota_kept(io_read_text, (uint32_t)now.tv_sec + 1);
     return mask < quota ? mask : quota;
 }

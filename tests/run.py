@@ -5,6 +5,7 @@ both: each cmocka case, each pytest case, what a program says in a line "N passe
 1 for any other test program.
 
     .venv/bin/python tests/run.py build [--suite NAME ...] [--python] [--stage DIR]
+        [--differential TIER]
 """
 
 import argparse
@@ -158,17 +159,38 @@ def run_python(build, stage):
     return count
 
 
+def run_differential(tier):
+    """Random programs against a model and hnswlib; see tests/python/differential."""
+    command = [sys.executable, "-m", "differential"]
+    env = dict(os.environ, NAVMAP_TIER=tier, PYTHONFAULTHANDLER="1")
+    count = Count()
+    with subprocess.Popen(
+        command, cwd=ROOT / "tests" / "python", env=env, stdout=subprocess.PIPE, text=True
+    ) as process:
+        for line in process.stdout:
+            print(line, end="", flush=True)
+            for passed, failed, skipped in PLAIN.findall(line):
+                count += Count(int(passed), int(failed), int(skipped or 0))
+    if process.returncode != 0 and count.failed == 0:
+        print(f"run.py: differential ended with status {process.returncode}", file=sys.stderr)
+        count.failed += 1
+    return count
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("build", type=Path, help="a configured and compiled build directory")
     parser.add_argument("--suite", action="append", default=[], help="these meson suites only")
     parser.add_argument("--python", action="store_true", help="run tests/python too")
     parser.add_argument("--stage", type=Path, help="take the package from this staged install")
+    parser.add_argument("--differential", metavar="TIER", help="and tests/python/differential")
     args = parser.parse_args()
 
     count = run_c(args.build.resolve(), args.suite)
     if args.python:
         count += run_python(args.build.resolve(), args.stage and args.stage.resolve())
+    if args.differential:
+        count += run_differential(args.differential)
     print(f"\n{count}")
     return 1 if count.failed else 0
 

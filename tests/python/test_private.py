@@ -414,6 +414,22 @@ def test_replacing_in_a_full_index(private, threads):
     assert ix.check().sound
 
 
+def test_a_place_that_the_batch_itself_needs(private):
+    """A deleted label that a batch brings back leaves no room for the batch's new ones."""
+    ix = private("l2", DIM, 5, allow_replace_deleted=True)
+    ix.add_items(vectors_of(range(5), DIM))
+    ix.mark_deleted(2)
+    for batch in ([6, 2, 0], [2, 6]):
+        with pytest.raises(navmap.CapacityError, match=f"^{FULL}") as caught:
+            ix.add_items(vectors_of(batch, DIM), batch, replace_deleted=True)
+        assert caught.value.added == 0
+        assert (sorted(ix.get_ids_list()), ix.deleted_count) == ([0, 1, 2, 3, 4], 1)
+    ix.mark_deleted(3)
+    ix.add_items(vectors_of([6, 2], DIM), [6, 2], replace_deleted=True)
+    assert (sorted(ix.get_ids_list()), ix.deleted_count) == ([0, 1, 2, 4, 6], 0)
+    np.testing.assert_array_equal(ix.get_items([2, 6]), vectors_of([2, 6], DIM))
+
+
 def test_replacing_with_a_live_label_updates_it(either):
     """hnswlib makes a second node of the label here."""
     ix = either("l2", DIM, allow_replace_deleted=True)

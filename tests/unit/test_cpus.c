@@ -196,6 +196,25 @@ static void test_long_names(void **state)
     assert_int_equal(quota_among({MOUNTS, mounts}, {GROUP, group}), NONE);
 }
 
+/* Files that change within a second are not looked at again, and then they are. */
+static void test_kept(void **state)
+{
+    (void)state;
+    static const struct file two[] = {{MOUNTS, V2_MOUNT},
+                                      {GROUP, "0::/\n"},
+                                      {"/sys/fs/cgroup/cpu.max", "200000 100000\n"},
+                                      {NULL, NULL}};
+    static const struct file none[] = {{NULL, NULL}};
+    files = two;
+    assert_int_equal(cpus_quota_kept(read_files, 7), 2);
+    files = none;
+    assert_int_equal(cpus_quota_kept(read_files, 7), 2);
+    assert_int_equal(cpus_quota_kept(read_files, 8), NONE);
+    files = two;
+    assert_int_equal(cpus_quota_kept(read_files, 8), NONE);
+    assert_int_equal(cpus_quota_kept(read_files, 9), 2);
+}
+
 static void test_this_machine(void **state)
 {
     (void)state;
@@ -205,10 +224,10 @@ static void test_this_machine(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_v2_texts),     cmocka_unit_test(test_v1_texts),
-        cmocka_unit_test(test_walk),         cmocka_unit_test(test_containers),
-        cmocka_unit_test(test_mounts),       cmocka_unit_test(test_long_names),
-        cmocka_unit_test(test_this_machine),
+        cmocka_unit_test(test_v2_texts), cmocka_unit_test(test_v1_texts),
+        cmocka_unit_test(test_walk),     cmocka_unit_test(test_containers),
+        cmocka_unit_test(test_mounts),   cmocka_unit_test(test_long_names),
+        cmocka_unit_test(test_kept),     cmocka_unit_test(test_this_machine),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
