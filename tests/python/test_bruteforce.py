@@ -57,6 +57,8 @@ def test_before_init_index():
     assert (bf.get_max_elements(), bf.get_current_count()) == (3, 0)
     with pytest.raises(navmap.Error, match=r"^The index is already initiated\.$"):
         bf.init_index(5)
+    with pytest.raises(TypeError):
+        bf.init_index(-1)
 
 
 @pytest.mark.parametrize("arguments", [("l2",), ("l2", 4.0), (None, 4), ("l2", 4, 5), ()], ids=repr)

@@ -84,6 +84,12 @@ def test_a_second_init_index():
     ix.add_items(vectors_of(range(4), DIM))
     with pytest.raises(RuntimeError, match=r"^The index is already initiated\.$"):
         ix.init_index(20)
+    for values in ({"M": 1}, {"M": 513}, {"ef_construction": 2**32}):
+        with pytest.raises(navmap.Error, match="already initiated"):
+            ix.init_index(20, **values)
+    for types in ({"M": 2.0}, {"ef_construction": -1}, {"allow_replace_deleted": "no"}):
+        with pytest.raises(TypeError):
+            ix.init_index(20, **types)
     assert (len(ix), ix.max_elements) == (4, 10)
     ix.close()
     with pytest.raises(navmap.Error, match="already initiated"):

@@ -38,6 +38,8 @@ class BFIndex(Held):
 
         Memory is taken as items come.  Raises `Error` when the index was made before.
         """
+        max_elements = convert.size(max_elements, "max_elements")
+        self._refuse_second()
         self._make(max_elements)
 
     def add_items(self, data: npt.ArrayLike, ids: npt.ArrayLike | None = None) -> None:

@@ -43,30 +43,36 @@ class Held:
             convert.parameter(convert.int32(dim, "dim"), "dim", 1, 65536),
         )
 
+    def _refuse_second(self) -> None:
+        """For the methods `init_index`, which look at the types of arguments, then at this, and at
+        values last: that is hnswlib's order."""
+        if self._core_handle is not None:
+            raise Error("The index is already initiated.")
+
     def _make(
         self,
-        max_elements: SupportsIndex,
+        max_elements: int,
         M: int = 0,
         ef_construction: int = 0,
         random_seed: int = 0,
         allow_replace_deleted: bool = False,
     ) -> None:
-        if self._core_handle is not None:
-            raise Error("The index is already initiated.")
         handle = _core.new(
             convert.SPACES.index(self._space),
             self._dim,
             M,
             ef_construction,
             random_seed,
-            convert.size(max_elements, "max_elements"),
+            max_elements,
             int(allow_replace_deleted),
             self._FLAT,
         )
         stats = handle.stats()
-        if self._core_handle is not None:  # by another thread, just now
+        try:
+            self._refuse_second()
+        except Error:  # another thread was first
             handle.close()
-            raise Error("The index is already initiated.")
+            raise
         self._attach(handle, stats)
 
     def _load(

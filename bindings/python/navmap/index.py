@@ -115,14 +115,15 @@ class Index(Saved):
         Raises `Error` when the index was made before, and `InvalidInputError` for a parameter out
         of range.
         """
-        name = "ef_construction"
-        self._make(
-            max_elements,
-            convert.parameter(convert.size(M, "M"), "M", 2, 512),
-            max(convert.parameter(convert.size(ef_construction, name), name, 0), 1),
-            convert.size(random_seed, "random_seed"),
-            convert.boolean(allow_replace_deleted, "allow_replace_deleted"),
-        )
+        max_elements = convert.size(max_elements, "max_elements")
+        M = convert.size(M, "M")
+        ef_construction = convert.size(ef_construction, "ef_construction")
+        random_seed = convert.size(random_seed, "random_seed")
+        allow_replace_deleted = convert.boolean(allow_replace_deleted, "allow_replace_deleted")
+        self._refuse_second()
+        M = convert.parameter(M, "M", 2, 512)
+        ef_construction = max(convert.parameter(ef_construction, "ef_construction", 0), 1)
+        self._make(max_elements, M, ef_construction, random_seed, allow_replace_deleted)
 
     # Changing ---------------------------------------------------------------------------------
 
