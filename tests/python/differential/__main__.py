@@ -27,6 +27,7 @@ def main() -> int:
         action=argparse.BooleanOptionalAction,
         help="compare with hnswlib too; otherwise if it is there",
     )
+    parser.add_argument("--verbose", action="store_true", help="a table of what was called")
     parser.add_argument("--quiet", action="store_true", help="no line of progress")
     args = parser.parse_args()
 
@@ -46,7 +47,7 @@ def main() -> int:
             print(f"\r{done} programs, {len(summary.failures)} failed", end="\r", flush=True)
 
     summary = Campaign(runner, args.seed, args.programs, args.jobs).run(tell)
-    failed = report(runner, summary, clock() - begin, whole=5)
+    failed = report(runner, summary, clock() - begin, whole=5, calls=args.verbose)
     print(f"{summary.passed} passed, {failed} failed")
     return 1 if failed else 0
 

@@ -5,7 +5,9 @@ import multiprocessing
 import os
 import signal
 import sys
+import textwrap
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -13,6 +15,7 @@ from multiprocessing.connection import Connection, wait
 from types import ModuleType
 from typing import Any
 
+from differential.counting import rare, table
 from differential.generate import Features, generate
 from differential.minimise import minimise
 from differential.peer import Peer
@@ -117,7 +120,10 @@ def _work(runner: Runner, first: int, count: int, link: Connection) -> None:
         link.send(seed)
 
     with _quiet():
-        link.send(runner.share(first, count, begun))
+        try:
+            link.send(runner.share(first, count, begun))
+        except Exception:  # in generate(); what a program raises is its failure
+            link.send(traceback.format_exc())
         signal.alarm(0)
 
 
@@ -172,6 +178,8 @@ class Campaign:
                 except EOFError:
                     self._died(link)
                     continue
+                if isinstance(said, str):
+                    raise RuntimeError(said)
                 if isinstance(said, int):
                     self.at[link] = said
                     continue
@@ -196,9 +204,12 @@ def recall_failure(tally: Tally) -> str | None:
     return f"recall is {tally.ours.part:.5f}, must be {least:.5f}"
 
 
-def report(runner: Runner, summary: Summary, seconds: float, whole: int) -> int:
-    """Print what was found, failures cut down; returns the number of them."""
+def report(runner: Runner, summary: Summary, seconds: float, whole: int, calls: bool) -> int:
+    """Print what was found, failures cut down; returns the number of them.  `calls`: the table of
+    what was called, too."""
     tally = summary.tally
+    if calls:
+        print(table(tally.calls))
     print(
         f"{tally.programs} programs, {tally.steps} steps, {tally.compared} compared with hnswlib, "
         f"{seconds:.1f} s"
@@ -210,15 +221,17 @@ def report(runner: Runner, summary: Summary, seconds: float, whole: int) -> int:
     kinds: set[str] = set()
     for failure in summary.failures:
         assert failure.program is not None
-        print(f"\nFAILED: program {failure.program.seed}: {failure}")
+        print(f"\nFAILED: program {failure.program.seed}: {textwrap.shorten(str(failure), 400)}")
         if failure.kind not in kinds and len(kinds) < whole:
             kinds.add(failure.kind)
             small = minimise(runner.attempt, failure)
-            print(f"\n{small.program}\n# {small}".replace("\n    ", "\n#     "))
+            print(f"\n{small.program}\n{textwrap.indent(str(small), '# ')}")
+    of_all = rare(tally.calls, tally.programs, runner.peer is not None)
     recall = recall_failure(tally)
-    if recall is not None:
-        print(f"\nFAILED: {recall}")
-    return len(summary.failures) + (recall is not None)
+    of_all += [] if recall is None else [recall]
+    for found in of_all:
+        print(f"\nFAILED: {found}")
+    return len(summary.failures) + len(of_all)
 
 
 def clock() -> float:

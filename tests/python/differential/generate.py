@@ -2,20 +2,23 @@
 
 Labels come from a handful, so that the same ones are added, deleted and looked up again; batches
 are small beside the room there is, but now and then larger; and one argument in twenty is wrong.
-What the index holds at the time is not known here: a program must mean something, too, after the
-minimiser has taken steps out of it.
+What an index holds at the time is guessed, so that most calls do something, and no more than that:
+a program must mean something, too, after the minimiser has taken steps out of it.
 """
 
 import inspect
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
 from typing import Any
 
 from differential.steps import (
     COPIERS,
+    IMPORTERS,
     MASK,
     POOL_KINDS,
     POOL_ROWS,
+    THEIRS,
     File,
     Filter,
     Ids,
@@ -45,6 +48,19 @@ class Features:
             self.copies = ("Index(index)",)
 
 
+@dataclass
+class Guess:
+    """What an index, or a file, holds by and large."""
+
+    state: str = "fresh"  # then "open", then "closed"
+    room: int = 0
+    labels: set[int] = field(default_factory=set)
+    marked: set[int] = field(default_factory=set)
+
+    def copied(self) -> "Guess":
+        return Guess(self.state, self.room, set(self.labels), set(self.marked))
+
+
 class Generator:
     def __init__(self, seed: int, features: Features) -> None:
         self.r = random.Random(seed)
@@ -59,6 +75,8 @@ class Generator:
         self.largest_batch = self.r.choice((3, 8, 24))
         self.names = ["x"]
         self.flats: list[str] = []
+        self.guesses: dict[str, Guess] = {}
+        self.saved: dict[str, Guess] = {}  # what is in files, those of flat indexes included
 
     # Arguments --------------------------------------------------------------------------------
 
@@ -82,13 +100,18 @@ class Generator:
             return self.r.randrange(40, 120)
         return self.r.randint(1, self.largest_batch)
 
-    def label(self) -> int:
+    def label(self, of: Collection[int] = ()) -> int:
+        """One of these, as a rule."""
+        if of and self.r.random() < 0.8:
+            return self.r.choice(sorted(of))
         return self.r.choice(self.labels)
 
-    def ids(self, n: int) -> Ids:
+    def ids(self, n: int, of: Collection[int] = ()) -> Ids:
         """Usually of different labels: a run of them, or any."""
         kind = self.r.random()
-        if kind < 0.4:
+        if len(of) >= n and self.r.random() < 0.8:
+            labels = self.r.sample(sorted(of), n)
+        elif kind < 0.4:
             first = self.r.choice(self.small)
             labels = [first + i for i in range(n)]
         elif kind < 0.9 and n <= len(self.labels):
@@ -106,13 +129,14 @@ class Generator:
         forms = Ids.FORMS if max(labels, default=0) < 2**53 else ("list", "int64", "uint64")
         return Ids(tuple(labels), self.r.choice((*forms, "list", "list")))
 
-    def filter(self) -> Filter:
+    def filter(self, of: Collection[int] = ()) -> Filter:
         if self.odd():
             return Filter(self.r.choice(Filter.ODD))
-        labels = sorted(set(self.r.choices(self.small, k=self.r.randint(0, 20))))
+        some = self.r.choice((self.small, sorted(of) or self.small))
+        labels = sorted(set(self.r.choices(some, k=self.r.randint(0, 20))))
         form = self.r.choice((*Filter.LISTS, *Filter.FUNCTIONS))
         if form == "range" and labels:
-            labels = list(range(labels[0], labels[-1] + 1))
+            labels = list(range(labels[0], min(labels[-1], labels[0] + 200) + 1))
         return Filter(form, tuple(labels))
 
     def size(self, *usual: int) -> Any:
@@ -122,6 +146,13 @@ class Generator:
         if self.odd():
             return File(self.r.choice(("nowhere/file", "folder", "garbage")))
         return File(self.r.choice(("one", "two")))
+
+    def path_of_any(self) -> File:
+        """To be loaded: mostly of a file that is there."""
+        if self.r.random() < 0.1:
+            return File(self.r.choice(("nowhere/file", "folder", "garbage", "folder", "garbage")))
+        path = File(self.r.choice(sorted(self.saved) or ["one"]))
+        return File(path.name + THEIRS) if self.r.random() < 0.25 else path
 
     def optional(self, part: float, **choices: Callable[[], Any]) -> tuple[tuple[str, Any], ...]:
         return tuple((k, make()) for k, make in choices.items() if self.r.random() < part)
@@ -137,12 +168,18 @@ class Generator:
         if self.odd():
             space, dim = self.r.choice((("L2", dim), (space, 0), (space, -1), (space, 2.0)))
         steps = [Step(name, "Index", (space, dim))]
+        self.guesses[name] = Guess()
         if self.r.random() < 0.95:
             steps.append(self.init(name))
+            if self.r.random() < 0.95:
+                steps.append(self.fill(name))
         return steps
 
     def init(self, name: str) -> Step:
         room = self.size(1, 2, 5, 10, 20, 50, 50, 100, 200, 200, 0 if self.odd() else 30)
+        guess = self.guesses[name]
+        if isinstance(room, int) and guess.state == "fresh":
+            guess.state, guess.room = "open", room
         replaces = self.replaces if self.r.random() < 0.9 else not self.replaces
         kwargs = self.optional(
             0.8,
@@ -156,33 +193,83 @@ class Generator:
 
     def new_flat(self, name: str) -> list[Step]:
         steps = [Step(name, "BFIndex", (self.space, self.dim))]
+        self.guesses[name] = Guess()
         if self.r.random() < 0.95:
-            steps.append(Step(name, "init_index", (self.size(1, 5, 20, 100),)))
+            room = self.size(1, 5, 20, 100)
+            if isinstance(room, int):
+                self.guesses[name] = Guess("open", room)
+            steps += [Step(name, "init_index", (room,)), self.fill(name)]
         return steps
 
     def add(self, name: str) -> Step:
-        n = self.batch()
+        n, guess = self.batch(), self.guesses[name]
+        if n > guess.room - len(guess.labels) and self.r.random() < 0.8:
+            n = max(1, guess.room - len(guess.labels))
         args: tuple[Any, ...] = (self.rows(n),)
         if self.r.random() < 0.8:
-            args += (self.ids(n),)
+            full = len(guess.labels) >= guess.room and self.r.random() < 0.7
+            ids = self.ids(n, guess.labels if full else ())
+            args += (ids,)
+            self.added(guess, ids.labels)
+        else:
+            first = max(guess.labels, default=-1) + 1
+            self.added(guess, range(first, first + n))
+        if name in self.flats:
+            return Step(name, "add_items", args)
         kwargs = self.optional(0.3, num_threads=self.threads)
         if self.r.random() < (0.5 if self.replaces else 0.03):
             kwargs += (("replace_deleted", True),)
         return Step(name, "add_items", args, kwargs)
 
+    def added(self, guess: Guess, labels: Collection[int]) -> None:
+        if len(guess.labels.union(labels)) <= guess.room:
+            guess.labels.update(label & MASK for label in labels)
+
+    def mark(self, name: str) -> Step:
+        guess = self.guesses[name]
+        if not guess.labels and self.r.random() < 0.5:
+            return self.add(name)
+        label = self.size(self.label(guess.labels - guess.marked))
+        if label in guess.labels:
+            guess.marked.add(label)
+        return Step(name, "mark_deleted", (label,))
+
+    def unmark(self, name: str) -> Step:
+        guess = self.guesses[name]
+        if not guess.marked and self.r.random() < 0.7:
+            return self.mark(name)
+        label = self.size(self.label(guess.marked))
+        guess.marked.discard(label)
+        return Step(name, "unmark_deleted", (label,))
+
+    def resize(self, name: str) -> Step:
+        guess = self.guesses[name]
+        size = self.size(1, 10, 50, 200, 300, len(guess.labels), len(guess.labels) + 5)
+        if isinstance(size, int) and size >= len(guess.labels):
+            guess.room = size
+        return Step(name, "resize_index", (size,))
+
     def search(self, name: str) -> Step:
+        guess = self.guesses[name]
+        if name in self.flats:
+            kwargs = self.optional(0.2, num_threads=self.threads)
+            kwargs += self.optional(0.4, filter=lambda: self.filter(guess.labels))
+            data = self.rows(self.batch())
+            return Step(name, "knn_query", (data, self.size(1, 1, 2, 5)), kwargs)
         exact = self.r.random() < 0.15
         k = self.size(*[0] * self.odd(), 1, 1, 1, 2, 3, 5, 10, 10, 20)
         kwargs = self.optional(0.2, num_threads=self.threads)
-        kwargs += self.optional(0.25, filter=self.filter)
-        kwargs += self.optional(0.4, allow_fewer=lambda: True)
+        kwargs += self.optional(0.4, filter=lambda: self.filter(guess.labels))
+        kwargs += self.optional(0.5, allow_fewer=lambda: True)
         if not exact:
             kwargs += self.optional(0.6, ef=lambda: self.size(1, 5, 50, 300, 300, 300))
         data = self.rows(self.batch())
         return Step(name, "exact_query" if exact else "knn_query", (data, k), kwargs)
 
     def look_up(self, name: str) -> Step:
-        ids = self.ids(self.batch() if self.r.random() < 0.9 else 0)
+        guess = self.guesses[name]
+        n = self.batch() if self.r.random() < 0.9 else 0
+        ids = self.ids(n, guess.labels - guess.marked)
         if ids.form in Ids.FORMS and self.r.random() < 0.3:
             ids = Ids(ids.labels, self.r.choice(("column", "rect")))
         kwargs = self.optional(0.2, return_type=lambda: self.r.choice(("list", "numpy", "both")))
@@ -211,82 +298,117 @@ class Generator:
         return Step(name, call)
 
     def of_files(self, name: str) -> list[Step]:
-        path = self.path()
         choice = self.r.random()
-        if choice < 0.4:
-            return [Step(name, "save_index", (path,))]
-        if choice < 0.5:
+        if choice < (0.25 if self.saved else 0.8):
+            return [self.save(name)]
+        if choice < 0.3 and name not in self.flats:
             return [Step(name, "index_file_size")]
-        kwargs = self.optional(
-            0.4,
-            max_elements=lambda: self.size(0, 1, 10, 50, 300),
-            allow_replace_deleted=lambda: self.replaces,
-        )
-        kwargs += self.optional(0.15, copy=lambda: True, verify=lambda: True)
-        if self.r.random() < 0.5:
-            target, space = self.r.choice("xyz"), self.r.choice(SPACES)
-            self.names = sorted({*self.names, target})
-            return [
-                Step(target, "Index", (space, self.dim)),
-                Step(target, "load_index", (path,), kwargs),
-            ]
-        return [Step(name, "load_index", (path,), kwargs)]
+        return self.damaged(name) if choice < 0.5 else self.load(name)
 
-    def duplicate(self, name: str) -> Step:
+    def save(self, name: str) -> Step:
+        path = self.path()
+        if "/" not in path.name and path.name != "folder":
+            self.saved[path.name] = self.guesses[name].copied()
+        return Step(name, "save_index", (path,))
+
+    def load(self, name: str) -> list[Step]:
+        """Into a new object, or over what there is."""
+        flat = name in self.flats
+        path, dim = self.path_of_any(), self.dim
+        kwargs = self.optional(0.3, max_elements=lambda: self.size(0, 1, 10, 50, 300))
+        if not flat:
+            kwargs += self.optional(0.3, allow_replace_deleted=lambda: self.replaces)
+        kwargs += self.optional(0.15, copy=lambda: True, verify=lambda: True)
+        held = self.saved.get(path.name.removesuffix(THEIRS), Guess()).copied()
+        if self.r.random() < 0.5:
+            if held.state == "open":
+                self.guesses[name] = held
+            return [Step(name, "load_index", (path,), kwargs)]
+        if flat:
+            self.guesses[name] = held
+            return [
+                Step(name, "BFIndex", (self.r.choice(SPACES), dim)),
+                Step(name, "load_index", (path,), kwargs),
+            ]
+        space, target = self.r.choice(SPACES), self.other()
+        self.guesses[target] = held
+        if self.odd():
+            dim += 1
+        return [
+            Step(target, "Index", (space, dim)),
+            Step(target, "load_index", (path,), kwargs),
+        ]
+
+    def damaged(self, name: str) -> list[Step]:
+        """A file that is broken, and what becomes of that."""
+        source = self.path_of_any()
+        how = self.r.choice(("cut", "longer", "flip", "flip"))
+        at = self.r.choice((0.0, self.r.random() ** 4, self.r.random(), 1 - self.r.random() ** 4))
+        steps = [Step("", "damage", (source, File("bad"), how, round(min(at, 0.9999), 4)))]
+        if self.r.random() < 0.5:
+            kind = "BFIndex" if name in self.flats else "Index"
+            kwargs = self.optional(0.3, verify=lambda: True)
+            arguments = (kind, self.r.choice(SPACES), self.dim, File("bad"))
+            return [*steps, Step("", "try_out", arguments, kwargs)]
+        return [*steps, Step(name, "load_index", (File("bad"),), (("verify", True),))]
+
+    def close(self, name: str) -> Step:
+        guess = self.guesses[name]
+        guess.state = "fresh" if guess.state == "fresh" else "closed"
+        return Step(name, "close")
+
+    def other(self) -> str:
+        """The name of another object, or of the same one."""
         target = self.r.choice("xyz")
         self.names = sorted({*self.names, target})
-        return Step(target, self.r.choice(self.features.copies), (Var(name),))
+        return target
+
+    def duplicate(self, name: str) -> Step:
+        ways = self.features.copies
+        if self.r.random() < 0.25 and "Index(params)" in ways:
+            ways = tuple(IMPORTERS)
+        target = self.other()
+        self.guesses[target] = self.guesses[name].copied()
+        return Step(target, self.r.choice(ways), (Var(name),))
 
     def on_index(self, name: str) -> list[Step]:
+        state = self.guesses[name].state
+        if state != "open" and self.r.random() < 0.6:
+            return [self.init(name), self.fill(name)] if state == "fresh" else self.new(name)
         choices: list[tuple[float, Callable[[], list[Step]]]] = [
             (30, lambda: [self.add(name)]),
             (20, lambda: [self.search(name)]),
-            (12, lambda: [Step(name, "mark_deleted", (self.size(self.label()),))]),
-            (6, lambda: [Step(name, "unmark_deleted", (self.size(self.label()),))]),
+            (12, lambda: [self.mark(name)]),
+            (6, lambda: [self.unmark(name)]),
             (8, lambda: [self.look_up(name)]),
             (8, lambda: [self.glance(name)]),
             (4, lambda: [self.set_something(name)]),
-            (4, lambda: [Step(name, "resize_index", (self.size(1, 10, 50, 200, 300),))]),
+            (4, lambda: [self.resize(name)]),
             (0.7, lambda: [self.init(name)]),
-            (0.5, lambda: [Step(name, "close")]),
+            (0.7, lambda: [self.close(name)]),
             (1.5, lambda: self.new(name)),
         ]
         if self.features.save:
-            choices.append((8, lambda: self.of_files(name)))
+            choices.append((10, lambda: self.of_files(name)))
         if self.features.copies:
-            choices.append((3, lambda: [self.duplicate(name)]))
+            choices.append((5, lambda: [self.duplicate(name)]))
         return self.r.choices([c[1] for c in choices], [c[0] for c in choices])[0]()
 
     def on_flat(self, name: str) -> list[Step]:
-        def add() -> list[Step]:
-            n = self.batch()
-            ids = (self.ids(n),) if self.r.random() < 0.8 else ()
-            return [Step(name, "add_items", (self.rows(n), *ids))]
-
-        def search() -> list[Step]:
-            kwargs = self.optional(0.2, num_threads=self.threads)
-            kwargs += self.optional(0.25, filter=self.filter)
-            return [Step(name, "knn_query", (self.rows(self.batch()), self.size(1, 2, 5)), kwargs)]
-
-        def files() -> list[Step]:
-            path = self.path()
-            call = self.r.choice(("save_index", "load_index"))
-            return [Step(name, call, (path,))]
-
+        labels = self.guesses[name].labels
         choices: list[tuple[float, Callable[[], list[Step]]]] = [
-            (30, add),
-            (20, search),
-            (15, lambda: [Step(name, "delete_vector", (self.size(self.label()),))]),
+            (30, lambda: [self.add(name)]),
+            (20, lambda: [self.search(name)]),
+            (15, lambda: [Step(name, "delete_vector", (self.size(self.label(labels)),))]),
             (4, lambda: [Step(name, self.r.choice(("facts", "get_current_count")))]),
-            (6, files),
+            (15, lambda: self.of_files(name)),
             (1, lambda: self.new_flat(name)),
         ]
         return self.r.choices([c[1] for c in choices], [c[0] for c in choices])[0]()
 
     def program(self) -> Program:
         steps = self.new("x")
-        steps.append(self.fill("x"))
-        if self.features.flat and self.r.random() < 0.3:
+        if self.features.flat and self.r.random() < 0.4:
             self.flats = ["f"]
             steps += self.new_flat("f")
         for _ in range(self.r.randint(*STEPS)):
@@ -298,7 +420,11 @@ class Generator:
 
     def fill(self, name: str) -> Step:
         """Something to begin with."""
+        guess = self.guesses[name]
         n = self.r.choice((0, 3, 10, 30, 100))
+        if n > guess.room and self.r.random() < 0.9:
+            n = guess.room
+        self.added(guess, range(n))
         rows = Rows(tuple(self.r.randrange(POOL_ROWS) for _ in range(n)))
         return Step(name, "add_items", (rows,))
 

@@ -1,7 +1,6 @@
 """`navmap.Index` and `navmap.BFIndex` in plain Python: a dictionary of labels, and what each call
 must return or raise.  A method here has the name and the arguments of the method it stands for."""
 
-import copy
 from typing import Any
 
 import numpy as np
@@ -96,14 +95,14 @@ class Index(Searched):
         random_seed: Any = 100,
         allow_replace_deleted: Any = False,
     ) -> None:
+        room, replaces = whole(max_elements), truth(allow_replace_deleted)
+        whole(M), whole(ef_construction), whole(random_seed)
         if self.state != "fresh":
             raise INITIATED
-        if not 2 <= whole(M) <= 512:
+        if not 2 <= M <= 512:
             raise Refusal("InvalidInputError", "M must be from 2 to 512")
-        whole(ef_construction), whole(random_seed)
-        self.max_elements = whole(max_elements)
         self.M, self.ef_construction = M, max(M, ef_construction)
-        self.replaces = truth(allow_replace_deleted)
+        self.max_elements, self.replaces = room, replaces
         self.state = "open"
 
     def close(self, env: Env) -> None:
@@ -112,10 +111,10 @@ class Index(Searched):
             self.items = {}
 
     def copied(self) -> "Index":
-        """What copies, pickles and Index(index) give."""
+        """What copies, pickles and Index(index=...) give."""
         if self.state == "closed":
             self.handle()
-        return copy.deepcopy(self)
+        return self.clone()
 
     # Changing ---------------------------------------------------------------------------------
 
@@ -227,7 +226,7 @@ class Index(Searched):
         if any(label not in self.items or self.items[label].deleted for label in labels):
             raise UNKNOWN
         rows = np.array([self.items[label].vector for label in labels], np.float32)
-        return Vectors(rows, return_type == "list", 1e-6 if self.space == "cosine" else 0.0)
+        return Vectors(rows, return_type == "list", 1e-6 if self.rounded else 0.0)
 
     def get_ids_list(self, env: Env, include_deleted: Any = True) -> Labels:
         deleted_too = truth(include_deleted)
@@ -266,9 +265,10 @@ class Index(Searched):
 
 class BFIndex(Searched):
     def init_index(self, env: Env, max_elements: Any) -> None:
+        room = whole(max_elements)
         if self.state != "fresh":
             raise INITIATED
-        self.max_elements = whole(max_elements)
+        self.max_elements = room
         self.state = "open"
 
     def add_items(self, env: Env, data: Rows, ids: Ids | None = None) -> None:

@@ -23,10 +23,26 @@ from typing import Any
 import numpy as np
 
 from differential import model
+from differential.doing import perform
 from differential.expected import Refusal, flat_labels, mismatch
+from differential.models import MISSING, Models
 from differential.searching import Found, Recall
-from differential.steps import COPIERS, MAKERS, MASK, Env, File, Filter, Ids, Rows, Step, Var
-from differential.world import Models, Tally, perform
+from differential.steps import (
+    COPIERS,
+    FUNCTIONS,
+    IMPORTERS,
+    MAKERS,
+    MASK,
+    THEIRS,
+    Env,
+    File,
+    Filter,
+    Ids,
+    Rows,
+    Step,
+    Var,
+)
+from differential.world import Tally
 
 Plan = Callable[[Any, Any], str | None]
 
@@ -58,20 +74,26 @@ class Peer:
     def __init__(self, module: Any, env: Env, tally: Tally) -> None:
         self.module = module
         self.env = Env(env.V, env.scratch)
+        env.theirs = self.env.objects
         self.tally = tally
         self.twins: dict[str, Twin] = {}
-        self.files: set[str] = set()
+        self.files: set[str] = set()  # where both have saved the same
 
     def plan(self, step: Step, models: Models) -> Plan | None:
         """What is to be done after navmap has done the step; None if nothing.  To be asked before
         the model has."""
+        if step.call in FUNCTIONS:
+            return None
         if step.call in MAKERS:
             return lambda expected, result: self._made(step, models, expected, result)
-        if step.call in COPIERS:
+        if step.call in COPIERS or step.call in IMPORTERS:
             return lambda expected, result: self._copied(step, models, expected, result)
         m, twin = models.objects[step.target], self.twins.get(step.target)
         if step.call == "load_index":
-            return lambda expected, result: self._loaded(step, models, expected, result)
+            fresh = twin is not None and m.state == "fresh"
+            return lambda expected, result: self._loaded(step, models, expected, result, fresh)
+        if step.call == "save_index":
+            return lambda expected, result: self._saved(step, models, expected, result)
         if step.call == "close":
             self._drop(step.target)
             return None
@@ -134,7 +156,7 @@ class Peer:
         """hnswlib's object, made from the model."""
         self.tally.rebuilt += 1
         self._drop(name)
-        if m.max_elements == 0:
+        if m.max_elements == 0 or m.mixed:
             return
         kind = type(m).__name__
         index = getattr(self.module, kind)(m.space, m.dim)
@@ -175,6 +197,8 @@ class Peer:
         if isinstance(expected, Refusal):
             return None
         m = models.objects[step.target]
+        if step.call in IMPORTERS:
+            step = replace(step, call="copy.copy")
         wrong = self._same(step, expected, result)
         self.twins[step.target] = Twin(len(m.items))
         return wrong
@@ -186,8 +210,6 @@ class Peer:
             return None
         if isinstance(expected, Refusal) and expected.kind == "InvalidInputError":
             return None  # M of 0 crashes, and 513 is no error
-        if expected is model.INITIATED:
-            return None  # hnswlib looks at the types first, navmap at whether it can be at all
         return self._same(step, expected, result)
 
     # Changing ---------------------------------------------------------------------------------
@@ -214,7 +236,8 @@ class Peer:
             told: Ids | None = Ids(tuple(labels), "uint64")
             if ids is None and labels[0] == twin.counted:
                 told = None
-            if len(set(labels)) < len(labels) or len(fresh) < len(labels):
+            updates = len(set(labels)) < len(labels) or len(fresh) < len(labels)
+            if updates and isinstance(m, model.Index):
                 kwargs["num_threads"] = 1  # the later row counts, and updates go one by one
             args = (rows,) if told is None else (rows, told)
             mine = replace(step, args=args, kwargs=tuple(kwargs.items()))
@@ -266,8 +289,19 @@ class Peer:
 
     _mark_deleted = _as_is
     _unmark_deleted = _as_is
-    _delete_vector = _as_is
     _set_ef = _as_is
+
+    def _delete_vector(self, step: Step, m: Any, twin: Twin, models: Models) -> Plan:
+        def act(expected: Any, result: Any) -> str | None:
+            wrong = self._same(step, expected, result)
+            index = self.env.objects[step.target]
+            if wrong is None and index.get_current_count() != len(m.items):
+                wrong = f"hnswlib counts {index.get_current_count()}, navmap {len(m.items)}"
+            # The label of the item in the last place stays behind in its dictionary.
+            self._rebuild(step.target, m)
+            return wrong
+
+        return act
 
     def _resize_index(self, step: Step, m: Any, twin: Twin, models: Models) -> Plan:
         def act(expected: Any, result: Any) -> str | None:
@@ -356,35 +390,56 @@ class Peer:
 
     # Files ------------------------------------------------------------------------------------
 
-    def _save_index(self, step: Step, m: Any, twin: Twin, models: Models) -> Plan:
-        def act(expected: Any, result: Any) -> str | None:
-            if isinstance(expected, Refusal):
-                return None  # hnswlib writes wherever it can, and says nothing where it cannot
-            name = step.args[0].name + ".peer"
-            self.files.add(step.args[0].name)
-            return self._same(replace(step, args=(File(name),)), expected, result)
-
-        return act
-
-    def _loaded(self, step: Step, models: Models, expected: Any, result: Any) -> str | None:
-        m = models.objects[step.target]
+    def _saved(self, step: Step, models: Models, expected: Any, result: Any) -> str | None:
         if isinstance(expected, Refusal):
-            return None  # the object that was there is broken by that in hnswlib
+            return None  # hnswlib writes wherever it can, and says nothing where it cannot
+        path: File = step.args[0]
+        self.files.discard(path.name)
+        if step.target not in self.twins:
+            return None
+        theirs = replace(step, args=(File(path.name + THEIRS),))
+        wrong = self._same(theirs, expected, result)
+        self.files.add(path.name)
+        models.saved_by_hnswlib(models.objects[step.target], path)
+        return wrong
+
+    def _loaded(
+        self, step: Step, models: Models, expected: Any, result: Any, fresh: bool
+    ) -> str | None:
+        m = models.objects[step.target]
         name = step.args[0].name
-        if name not in self.files or m.max_elements == 0 or not m.items:
+        if isinstance(expected, Refusal):
+            # It takes its own index away first; a BFIndex of a missing file is empty; and what it
+            # makes of a directory is up to the file system.
+            if fresh and expected is MISSING and isinstance(m, model.Index):
+                return self._same(self._for_hnswlib(step), expected, result)
+            return None
+        flat = isinstance(m, model.BFIndex)
+        known = name in self.files or name.endswith(THEIRS)
+        if not known or m.max_elements == 0 or not m.items or (flat and m.mixed):
             self._rebuild(step.target, m)
             return None
-        fresh = getattr(self.module, type(m).__name__)(m.space, m.dim)
-        self.env.objects[step.target] = fresh
+        index = getattr(self.module, type(m).__name__)(m.space, m.dim)
+        self.env.objects[step.target] = index
         self.twins[step.target] = Twin(len(m.items))
-        kwargs = tuple((k, v) for k, v in step.kwargs if k not in ("copy", "verify"))
-        mine = replace(step, args=(File(name + ".peer"),), kwargs=kwargs)
-        wrong = self._same(mine, None, None)
+        wrong = self._same(self._for_hnswlib(step), None, None)
+        if flat and wrong is None:
+            if index.get_current_count() != len(m.items):
+                wrong = f"hnswlib counts {index.get_current_count()}, navmap {len(m.items)}"
+            # It knows none of the labels that it has loaded, and has not looked at max_elements.
+            self._rebuild(step.target, m)
+            return wrong
         if wrong is None and m.num_threads is not None:
-            fresh.set_num_threads(_threads(m, m.num_threads))
+            index.set_num_threads(_threads(m, m.num_threads))
         if wrong is None and isinstance(m, model.Index):
-            fresh.set_ef(m.ef)
+            index.set_ef(m.ef)
         return wrong
+
+    def _for_hnswlib(self, step: Step) -> Step:
+        """load_index in its words, of its file."""
+        name = step.args[0].name.removesuffix(THEIRS)
+        kwargs = tuple((k, v) for k, v in step.kwargs if k not in ("copy", "verify"))
+        return replace(step, args=(File(name + THEIRS),), kwargs=kwargs)
 
 
 def _threads(m: Any, number: Any) -> Any:

@@ -1,8 +1,9 @@
 """The items of an index and what a search over them must say, by looking at all of them."""
 
+import copy
 from collections.abc import Collection
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
 
 import numpy as np
 
@@ -132,6 +133,14 @@ class Searched:
         self.num_threads: int | None = None  # None: whatever the machine has
         self.max_elements = 0
         self.items: dict[int, Item] = {}
+        self.rounded = space == "cosine"  # vectors were normalised, at some time
+        self.mixed = False  # "cosine", and vectors were loaded that are not normalised
+
+    def clone(self) -> Self:
+        """Another one, with items of its own."""
+        other = copy.copy(self)
+        other.items = {label: replace(item) for label, item in self.items.items()}
+        return other
 
     def handle(self) -> None:
         if self.state != "open":

@@ -43,6 +43,7 @@ class Env:
     V: Floats
     scratch: Path
     objects: dict[str, Any] = field(default_factory=dict)
+    theirs: dict[str, Any] = field(default_factory=dict)  # hnswlib's objects of the same names
     asked: list[int] = field(default_factory=list)  # by filter functions
 
 
@@ -159,7 +160,7 @@ class Filter:
     form: str
     labels: tuple[int, ...] = ()
 
-    LISTS = ("list", "array", "set", "range")
+    LISTS = ("list", "tuple", "array", "column", "set", "range")
     FUNCTIONS = ("even", "among", "true", "number")
     ODD = ("raises", "mask", "text", "nothing")
 
@@ -208,6 +209,10 @@ class Filter:
                 return "lambda label: 1 // 0"
             case "array":
                 return f"np.array({list(self.labels)}, np.uint64)"
+            case "tuple":
+                return repr(self.labels)
+            case "column":
+                return f"np.array({list(self.labels)}, np.uint64).reshape(-1, 1)"
             case "set":
                 return repr(set(self.labels)) if self.labels else "set()"
             case "range":
@@ -257,10 +262,21 @@ MAKERS = ("Index", "BFIndex")
 COPIERS: Mapping[str, str] = {
     "copy.copy": "copy.copy({})",
     "copy.deepcopy": "copy.deepcopy({})",
-    "pickle": "pickle.loads(pickle.dumps({}))",
-    "pickle2": "pickle.loads(pickle.dumps({}, 2))",
-    "Index(index)": "navmap.Index({})",
+    "pickle 2": "pickle.loads(pickle.dumps({}, 2))",
+    "pickle 3": "pickle.loads(pickle.dumps({}, 3))",
+    "pickle 4": "pickle.loads(pickle.dumps({}, 4))",
+    "pickle 5": "pickle.loads(pickle.dumps({}, 5))",
+    "Index(index)": "navmap.Index(index={})",
+    "Index(params)": "navmap.Index(params={}.__getstate__()[0])",
 }
+# The same out of hnswlib's object of that name; see doing.py.
+IMPORTERS: Mapping[str, str] = {
+    "hnswlib's pickle 2": "unpickled_as(navmap, pickle.dumps(hnswlibs[{!r}], 2))",
+    "hnswlib's pickle 5": "unpickled_as(navmap, pickle.dumps(hnswlibs[{!r}], 5))",
+    "hnswlib's params": "navmap.Index(params=hnswlibs[{!r}].__getstate__()[0])",
+}
+FUNCTIONS = ("damage", "try_out")  # of doing.py
+THEIRS = ".hnswlib"  # where hnswlib saves what navmap saves at a path: behind that
 
 
 @dataclass(frozen=True)
@@ -278,6 +294,12 @@ class Step:
             return f"{self.target} = navmap.{self.call}({', '.join(words)})"
         if self.call in COPIERS:
             return f"{self.target} = {COPIERS[self.call].format(words[0])}"
+        if self.call in IMPORTERS:
+            return f"{self.target} = {IMPORTERS[self.call].format(words[0])}"
+        if self.call == "verify":
+            return f"navmap.verify({words[0]})"
+        if self.call in FUNCTIONS:
+            return f"{self.call}({', '.join(words)})"
         if self.call.startswith("set "):
             return f"{self.target}.{self.call[4:]} = {words[0]}"
         if self.call == "in":

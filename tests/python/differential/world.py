@@ -1,35 +1,24 @@
 """One program, run step by step on navmap and on the model, and by `peer.py` on hnswlib."""
 
-import copy
-import pickle
+import itertools
 import re
 import shutil
 import tempfile
+import traceback
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from differential import model
-from differential.expected import Refusal, mismatch, truth, whole
+from differential import counting, model
+from differential.counting import Counts
+from differential.doing import perform
+from differential.expected import Refusal, mismatch
+from differential.models import Models, Stored
 from differential.searching import Found, Recall
-from differential.steps import (
-    COPIERS,
-    MAKERS,
-    Env,
-    File,
-    Ids,
-    Program,
-    Rows,
-    Step,
-    Var,
-    pool,
-    value_of,
-)
-
-MISSING = Refusal("NoIndexError", "Cannot open file")
-UNSUPPORTED = Refusal("Error", "Index seems to be corrupted or unsupported")
+from differential.steps import Env, File, Ids, Program, Rows, Step, pool
 
 
 @dataclass
@@ -57,6 +46,7 @@ class Tally:
     short: int = 0  # searches that hnswlib refused, although there were enough items
     ours: Recall = field(default_factory=Recall)
     theirs: Recall = field(default_factory=Recall)
+    calls: Counts = field(default_factory=Counter)
 
     def __iadd__(self, other: "Tally") -> "Tally":
         self.programs += other.programs
@@ -66,154 +56,8 @@ class Tally:
         self.short += other.short
         self.ours += other.ours
         self.theirs += other.theirs
+        self.calls += other.calls
         return self
-
-
-# The real thing -------------------------------------------------------------------------------
-
-
-def facts(index: Any) -> dict[str, Any]:
-    names = "space dim M ef_construction ef num_threads max_elements element_count deleted_count"
-    result = {name: getattr(index, name) for name in names.split() if hasattr(type(index), name)}
-    if hasattr(type(index), "__len__"):
-        result["length"] = len(index)
-    return result
-
-
-def perform(step: Step, env: Env, module: Any) -> Any:
-    """Do what a step says, with the objects in `env`."""
-    args = [value_of(a, env) for a in step.args]
-    kwargs = {name: value_of(a, env) for name, a in step.kwargs}
-    target = env.objects.get(step.target)
-    if step.call in MAKERS:
-        env.objects[step.target] = getattr(module, step.call)(*args, **kwargs)
-    elif step.call in COPIERS:
-        env.objects[step.target] = duplicate(step.call, args[0])
-    elif step.call.startswith("set "):
-        setattr(target, step.call[4:], args[0])
-    elif step.call == "in":
-        return args[0] in target
-    elif step.call == "facts":
-        return facts(target)
-    else:
-        return getattr(target, step.call)(*args, **kwargs)
-    return None
-
-
-def duplicate(how: str, index: Any) -> Any:
-    match how:
-        case "copy.copy":
-            return copy.copy(index)
-        case "copy.deepcopy":
-            return copy.deepcopy(index)
-        case "pickle":
-            return pickle.loads(pickle.dumps(index))
-        case "pickle2":
-            return pickle.loads(pickle.dumps(index, 2))
-    return type(index)(index)
-
-
-# The model ------------------------------------------------------------------------------------
-
-
-class Models:
-    """The model of every object, and of every file."""
-
-    def __init__(self, env: Env) -> None:
-        self.env = env
-        self.objects: dict[str, Any] = {}
-        self.files: dict[str, Any] = {}  # what was saved; None: no index
-
-    def knows(self, step: Step) -> bool:
-        """Can the step be done, or has an earlier one gone that it needs?"""
-        others = [a.name for a in step.args if isinstance(a, Var)]
-        needed = others if step.call in MAKERS or step.call in COPIERS else [step.target, *others]
-        return all(name in self.objects for name in needed)
-
-    def apply(self, step: Step) -> Any:
-        """What the step must return; raises `Refusal` if it must raise."""
-        kwargs = dict(step.kwargs)
-        target = self.objects.get(step.target)
-        if step.call in MAKERS:
-            self.objects[step.target] = self._made(step.call, *step.args, **kwargs)
-            return None
-        if step.call in COPIERS:
-            self.objects[step.target] = self._copied(step)
-            return None
-        if step.call.startswith("set "):
-            return getattr(target, f"set_{step.call[4:]}")(self.env, *step.args)
-        if step.call == "in":
-            return target.contains(self.env, *step.args)
-        if step.call in ("save_index", "load_index", "index_file_size"):
-            return getattr(self, step.call)(target, *step.args, **kwargs)
-        return getattr(target, step.call)(self.env, *step.args, **kwargs)
-
-    def _made(self, kind: str, space: Any, dim: Any) -> Any:
-        if space not in ("l2", "ip", "cosine"):
-            raise Refusal("InvalidInputError", "Space name must be one of l2, ip, or cosine.")
-        if not 1 <= whole(dim, -(2**31), 2**31 - 1) <= 65536:
-            raise Refusal("InvalidInputError", "dim must be from 1 to 65536")
-        return getattr(model, kind)(space, dim)
-
-    def _copied(self, step: Step) -> Any:
-        other = self.objects[step.args[0].name]
-        if isinstance(other, model.BFIndex):
-            raise Refusal("TypeError")
-        return other.copied()
-
-    def save_index(self, target: Any, path: File) -> None:
-        target.handle()
-        if not path.name:
-            raise Refusal("InvalidInputError", "path is empty")
-        if path.name.startswith("nowhere"):
-            raise Refusal("NoIndexError")
-        if path.name == "folder":
-            raise Refusal("InvalidInputError")
-        self.files[path.name] = copy.deepcopy(target)
-
-    def load_index(
-        self,
-        target: Any,
-        path: File,
-        max_elements: Any = 0,
-        allow_replace_deleted: Any = False,
-        copy: Any = False,
-        verify: Any = False,
-    ) -> None:
-        limit, replaces = whole(max_elements), truth(allow_replace_deleted)
-        if path.name == "folder":
-            raise UNSUPPORTED
-        if path.name not in self.files:
-            raise MISSING
-        saved = self.files[path.name]
-        if saved is None or type(saved) is not type(target) or saved.dim != target.dim:
-            raise UNSUPPORTED
-        count = len(saved.items)
-        target.items = {
-            label: model.Item(item.vector, item.deleted) for label, item in saved.items.items()
-        }
-        enough = limit >= count and limit > 0
-        target.max_elements = limit if enough else saved.max_elements
-        if isinstance(target, model.Index):
-            target.M, target.ef_construction = saved.M, saved.ef_construction
-            target.replaces = replaces
-        target.state = "open"
-
-    def index_file_size(self, target: Any) -> Any:
-        target.handle()
-        return Size(self.env)
-
-
-class Size:
-    """What `save_index` writes, to the byte."""
-
-    def __init__(self, env: Env) -> None:
-        self.path = env.scratch / "measured"
-
-    def judge(self, result: Any, index: Any) -> str | None:
-        index.save_index(str(self.path))
-        size = self.path.stat().st_size
-        return None if result == size else f"said {result}, wrote {size}"
 
 
 # Both -----------------------------------------------------------------------------------------
@@ -234,12 +78,11 @@ class World:
     def run(self) -> Failure | None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            for step in self.program.steps:
-                failure = self.step(step)
-                if failure is not None:
-                    return failure
-            for step in self.ending():
-                failure = self.step(step)
+            for step in itertools.chain(self.program.steps, self.ending()):
+                try:
+                    failure = self.step(step)
+                except Exception as error:
+                    failure = self._broken(step, error)
                 if failure is not None:
                     return failure
         return None
@@ -252,6 +95,8 @@ class World:
                 continue
             live = m.live()
             data = Rows(tuple(range(4)))
+            yield Step(name, "save_index", (File("last"),))
+            yield Step(name, "verify", (File("last"),))
             if isinstance(m, model.BFIndex):
                 yield Step(name, "knn_query", (data, len(live)))
                 continue
@@ -268,6 +113,8 @@ class World:
             return None
         self.tally.steps += 1
         self.env.asked.clear()
+        forms = counting.forms(step, self.models)
+        compared = self.tally.compared
         plan = self.peer.plan(step, self.models) if self.peer is not None else None
         try:
             expected = self.models.apply(step)
@@ -284,6 +131,10 @@ class World:
             wrong = plan(expected, result)
         if isinstance(expected, Found):
             self.tally.ours += expected.recall
+        outcome = "refused" if isinstance(expected, Refusal) else "done"
+        self.tally.calls.update((form, outcome) for form in forms)
+        if self.tally.compared > compared:
+            self.tally.calls.update((form, "hnswlib") for form in forms)
         return None if wrong is None else self._failure(step, wrong)
 
     def _compare(self, expected: Any, result: Any, step: Step) -> str | None:
@@ -314,6 +165,15 @@ class World:
         return Failure(str(step), message, kind, self.number - 1, self.program)
 
 
+    def _broken(self, step: Step, error: Exception) -> Failure:
+        """An exception where none is expected: in the test's own code, or in navmap when a judge
+        asked it something."""
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        kind = f"{type(error).__name__} in {where.name} of {Path(where.filename).name}"
+        message = "".join(traceback.format_exception(error)).rstrip()
+        return Failure(str(step), message, kind, self.number - 1, self.program)
+
+
 PeerMaker = Callable[[Env, Tally], Any]
 
 
@@ -328,7 +188,7 @@ def run(
         if peer is not None:
             world.peer = peer(world.env, world.tally)
         (scratch / "garbage").write_bytes(bytes(range(256)) * 2)
-        world.models.files["garbage"] = None
+        world.models.files["garbage"] = Stored(None)
         failure = world.run()
         return failure, world.tally
     finally:
