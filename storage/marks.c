@@ -1,8 +1,8 @@
 /* marks.c -- what is done to an item that is in: marked deleted, unmarked, and in a flat index
  * removed.
  *
- * The write lock is held exclusively, so no item is under way.  A marked slot stays where it is, with
- * its label and its links; only a removal ends its life (items.c draws it).
+ * The write lock is held exclusively, so no item is under way.  A marked slot stays where it is,
+ * with its label and its links; only a removal ends its life (items.c draws it).
  */
 #include "storage/handle.h"
 
