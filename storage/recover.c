@@ -66,7 +66,8 @@ static navmap_status remove_leftovers(const struct store *s, uint64_t generation
         char *path = files_data_path(s->path, list[i]);
         int fd = -1;
         const uint32_t superseded = 1;
-        status = path ? io_open(path, O_RDWR, 0, &fd) : NAVMAP_ENOMEM;
+        status = path ? io_open(path, O_RDWR, 0, &fd)
+                      : fail(NAVMAP_ENOMEM, "%s: out of memory", s->path);
         if (status == NAVMAP_OK && list[i] < generation)
             status = io_pwrite(fd, path, &superseded, sizeof superseded,
                                LAYOUT_LIVE_OFFSET + offsetof(struct disk_live, superseded));
