@@ -223,26 +223,28 @@ navmap_status wal_create(const char *dir, struct wal_id *id, const struct wal_st
 }
 
 /* A read-only mount makes LMDB run silently without its reader table: refuse that. */
-static bool lock_table_writable(const char *path)
+static navmap_status check_lock_table(const char *path)
 {
     struct statvfs fs;
-    if (statvfs(path, &fs) != 0 || (fs.f_flag & ST_RDONLY))
-        return false;
     char *lock_path = NULL;
-    if (asprintf(&lock_path, "%s-lock", path) < 0)
-        return false;
-    bool ok = access(lock_path, R_OK | W_OK) == 0;
-    if (!ok && errno == ENOENT)
-        ok = access(path, W_OK) == 0; /* it will be made */
-    free(lock_path);
-    return ok;
+    bool ok = statvfs(path, &fs) == 0 && !(fs.f_flag & ST_RDONLY);
+    /* Memory that ran out says nothing about permissions: a save by a reader told of them. */
+    if (ok && asprintf(&lock_path, "%s-lock", path) < 0)
+        return fail(NAVMAP_ENOMEM, "opening %s: out of memory", path);
+    if (ok) {
+        ok = access(lock_path, R_OK | W_OK) == 0;
+        if (!ok && errno == ENOENT)
+            ok = access(path, W_OK) == 0; /* it will be made */
+        free(lock_path);
+    }
+    if (ok)
+        return NAVMAP_OK;
+    return fail(NAVMAP_EREADONLY, "opening %s: no permission to write LMDB's lock table", path);
 }
 
 static navmap_status env_open_any(struct wal *w, bool writer)
 {
-    if (!lock_table_writable(w->path))
-        return fail(NAVMAP_EREADONLY, "opening %s: no permission to write LMDB's lock table",
-                    w->path);
+    TRY(check_lock_table(w->path));
     bool data_writable = access(w->path, W_OK) == 0;
     if (writer && !data_writable)
         return fail_errno(EACCES, 1, "opening", w->path);
