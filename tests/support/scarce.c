@@ -2,7 +2,8 @@
  *
  * The functions stand in the program itself, so shared libraries bind to them.  Under a sanitizer
  * the next in line is the sanitizer's own family, and what it intercepts by itself (strdup) is not
- * seen.
+ * seen.  Its family is of no use before it has set itself up, and nothing here may be instrumented
+ * (BARE): the loader calls us first.
  */
 #include "tests/support/scarce.h"
 
@@ -13,9 +14,9 @@
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
-#define EXPORT __attribute__((visibility("default")))
+#define BARE __attribute__((no_sanitize("address", "undefined", "thread")))
+#define EXPORT __attribute__((visibility("default"))) BARE
 
 static _Atomic bool armed, for_ever;
 static _Atomic uint64_t seen, refused, wanted;
@@ -50,7 +51,7 @@ bool scarce_works(void)
     return works;
 }
 
-static bool refuse(void)
+BARE static bool refuse(void)
 {
     if (!atomic_load_explicit(&armed, memory_order_relaxed))
         return false;
@@ -62,15 +63,22 @@ static bool refuse(void)
     return true;
 }
 
-/* Memory for whoever looks for libc's functions while we do. */
-static _Alignas(16) uint8_t early[1 << 16];
+/* Memory for whoever comes before the next family is there; it stays. */
+static _Alignas(16) uint8_t early[1 << 20];
 static size_t early_used;
 
-static void *early_memory(size_t bytes)
+BARE static void *early_memory(size_t bytes)
 {
     size_t at = early_used;
+    if (bytes > sizeof early - at - 16)
+        return NULL;
     early_used += (bytes + 15) & ~(size_t)15;
-    return early_used <= sizeof early ? early + at : NULL;
+    return early + at;
+}
+
+BARE static bool is_early(const void *p)
+{
+    return (const uint8_t *)p >= early && (const uint8_t *)p < early + sizeof early;
 }
 
 static struct {
@@ -82,68 +90,66 @@ static struct {
     void *(*memalign_)(size_t, size_t);
     void (*free_)(void *);
 } next;
+static bool set_up;
 
-static void find(const char *name, void *ret_function)
+BARE static void *find(const char *name)
 {
-    void *found = dlsym(RTLD_NEXT, name);
-    memcpy(ret_function, &found, sizeof found);
+    return dlsym(RTLD_NEXT, name);
 }
 
-/* False while it is under way.  The first call comes long before there is a second thread. */
-static bool ready(void)
+/* After a sanitizer's own constructor, before main(). */
+BARE __attribute__((constructor)) static void look(void)
 {
-    static bool looking;
-    if (next.free_)
-        return true;
-    if (looking)
-        return false;
-    looking = true;
-    find("malloc", &next.malloc_);
-    find("calloc", &next.calloc_);
-    find("realloc", &next.realloc_);
-    find("posix_memalign", &next.posix_memalign_);
-    find("aligned_alloc", &next.aligned_alloc_);
-    find("memalign", &next.memalign_);
-    find("free", &next.free_);
-    return true;
+    next.malloc_ = (void *(*)(size_t))(uintptr_t)find("malloc");
+    next.calloc_ = (void *(*)(size_t, size_t))(uintptr_t)find("calloc");
+    next.realloc_ = (void *(*)(void *, size_t))(uintptr_t)find("realloc");
+    next.posix_memalign_ = (int (*)(void **, size_t, size_t))(uintptr_t)find("posix_memalign");
+    next.aligned_alloc_ = (void *(*)(size_t, size_t))(uintptr_t)find("aligned_alloc");
+    next.memalign_ = (void *(*)(size_t, size_t))(uintptr_t)find("memalign");
+    next.free_ = (void (*)(void *))(uintptr_t)find("free");
+    set_up = true;
 }
 
 EXPORT void *malloc(size_t bytes)
 {
-    if (!ready())
+    if (!set_up)
         return early_memory(bytes);
     return refuse() ? NULL : next.malloc_(bytes);
 }
 EXPORT void *calloc(size_t n, size_t bytes)
 {
-    if (!ready())
+    if (!set_up)
         return early_memory(n * bytes);
     return refuse() ? NULL : next.calloc_(n, bytes);
 }
 EXPORT void *realloc(void *p, size_t bytes)
 {
-    if (!ready())
-        return early_memory(bytes);
+    if (!set_up || is_early(p)) {
+        uint8_t *to = set_up ? next.malloc_(bytes) : early_memory(bytes);
+        const uint8_t *from = p;
+        /* How long it was is not kept: at most to the end of what is handed out. */
+        for (size_t i = 0; to && from && i < bytes && from + i < early + early_used; i++)
+            to[i] = from[i];
+        return to;
+    }
     return refuse() ? NULL : next.realloc_(p, bytes);
 }
 EXPORT int posix_memalign(void **ret_p, size_t alignment, size_t bytes)
 {
-    if (!ready() || refuse())
+    if (!set_up || refuse())
         return ENOMEM;
     return next.posix_memalign_(ret_p, alignment, bytes);
 }
 EXPORT void *aligned_alloc(size_t alignment, size_t bytes)
 {
-    return !ready() || refuse() ? NULL : next.aligned_alloc_(alignment, bytes);
+    return !set_up || refuse() ? NULL : next.aligned_alloc_(alignment, bytes);
 }
 EXPORT void *memalign(size_t alignment, size_t bytes)
 {
-    return !ready() || refuse() ? NULL : next.memalign_(alignment, bytes);
+    return !set_up || refuse() ? NULL : next.memalign_(alignment, bytes);
 }
 EXPORT void free(void *p)
 {
-    if ((uint8_t *)p >= early && (uint8_t *)p < early + sizeof early)
-        return;
-    if (ready())
+    if (set_up && !is_early(p))
         next.free_(p);
 }

@@ -10,6 +10,18 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+/* A sanitizer cannot start a thread without memory: it ends the program. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SCARCE_THREADS false
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define SCARCE_THREADS false
+#endif
+#endif
+#ifndef SCARCE_THREADS
+#define SCARCE_THREADS true
+#endif
+
 /* From now on the n-th allocation (from 1) fails with ENOMEM; `ever`: each one behind it too. */
 void scarce_begin(uint64_t n, bool ever);
 /* Memory again; returns how many allocations were refused. */

@@ -532,6 +532,8 @@ int main(int argc, char **argv)
         for (uint32_t form = 0; form < FORMS; form++)
             for (uint32_t ever = 0; ever < 2; ever++, round++) {
                 char name[80];
+                if (!SCARCE_THREADS && strstr(ops[i].name, "threads"))
+                    continue;
                 if (!(ops[i].forms & F(form)) || !harness_wants(&t.h, round) || t.h.failed >= 20)
                     continue;
                 t.op = &ops[i];
