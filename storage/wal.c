@@ -185,7 +185,11 @@ fail:
 
 static navmap_status env_open_guarded(struct wal *w, unsigned extra_flags, bool create, int mode)
 {
-    return WAL_GUARDED(w, env_open(w, extra_flags, create, mode));
+    struct io_quiet quiet;
+    io_quiet_begin(&quiet); /* it makes its lock table, and in a new environment its first pages */
+    navmap_status status = WAL_GUARDED(w, env_open(w, extra_flags, create, mode));
+    io_quiet_end(&quiet, status != NAVMAP_OK);
+    return status;
 }
 
 static navmap_status create_tables(struct wal *w, struct wal_id *id, const struct wal_state *state)
@@ -212,7 +216,10 @@ navmap_status wal_create(const char *dir, struct wal_id *id, const struct wal_st
     navmap_status status = env_open_guarded(&w, 0, true, 0644);
     if (status == NAVMAP_OK) {
         id->frame_bytes = w.frame_bytes;
+        struct io_quiet quiet;
+        io_quiet_begin(&quiet);
         status = WAL_GUARDED(&w, create_tables(&w, id, state));
+        io_quiet_end(&quiet, status != NAVMAP_OK);
         if (status == NAVMAP_OK)
             status = wal_reserve(&w, WAL_CREATE_BYTES);
         if (!atomic_load(&w.broken))
