@@ -94,9 +94,9 @@ static inline void io_stored(int fd, uint64_t off, const void *bytes, uint64_t l
     }
 }
 
-/* A write beyond RLIMIT_FSIZE raises SIGXFSZ, which kills by default.  Between these two it is EFBIG
- * and nothing else; no signal is left behind that the caller did not have pending before.  For
- * calls of others that write (LMDB's); ours below do it themselves.  `raised`: it may have been. */
+/* A write beyond RLIMIT_FSIZE raises SIGXFSZ, which kills by default.  Between these two it is
+ * EFBIG and nothing else; no signal is left behind that the caller did not have pending before.
+ * For calls of others that write (LMDB's); ours below do it themselves.  `raised`: it may be. */
 struct io_quiet {
     sigset_t old_mask;
     bool was_pending;

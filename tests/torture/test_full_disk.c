@@ -2,7 +2,7 @@
  * RLIMIT_FSIZE (T9).
  *
  * An index is filled until it says NAVMAP_ENOSPC, with a ballast file beside it.  Required:
- *   D1  adds, marks and flushes say NAVMAP_ENOSPC or succeed; never a signal, never a poisoned writer
+ *   D1  adds, marks and flushes say NAVMAP_ENOSPC or succeed; no signal, no poisoned writer
  *   D2  all that was acknowledged is there, bit for bit, and is found by searches, while it is full
  *   D3  a save on the full disk leaves the old file as it was and nothing beside it; a create
  *       leaves nothing
@@ -288,7 +288,7 @@ static bool live(struct life *l)
     return fill(l) && holds(l) && saving_fails_well(l);
 }
 
-/* A limit below the size that wal.mdb has already: a log cannot be replayed.  Then the old limit. */
+/* A limit below the size that wal.mdb has: a log cannot be replayed.  Then the old limit. */
 static bool returns_below(struct life *l)
 {
     navmap_index *ix = NULL;
