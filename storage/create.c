@@ -154,6 +154,17 @@ char *store_temporary_name(const char *path)
     return name;
 }
 
+/* It is made, but could not be opened (for lack of memory, say): as if it had never been.  R and W
+ * are held, so nobody else is in it. */
+static navmap_status take_back(const char *path, const char *temporary, navmap_status status)
+{
+    char why[512];
+    (void)snprintf(why, sizeof why, "%s", navmap_error_detail());
+    if (io_rename(path, temporary, 1) == NAVMAP_OK)
+        remove_dir(temporary);
+    return fail(status, "%s", why);
+}
+
 navmap_status store_create(const char *path, const struct layout_params *params,
                            uint64_t max_elements, const struct store_options *options,
                            struct store **ret_store)
@@ -166,10 +177,14 @@ navmap_status store_create(const char *path, const struct layout_params *params,
     navmap_status status = parent && temporary
                                ? create_and_rename(path, parent, temporary, &l, max_elements, &lock)
                                : fail(NAVMAP_ENOMEM, "creating %s: out of memory", path);
+    if (status == NAVMAP_OK) {
+        status = store_open_locked(path, &lock, options, ret_store);
+        if (status != NAVMAP_OK)
+            status = take_back(path, temporary, status);
+    }
+    if (status != NAVMAP_OK)
+        lock_close(&lock);
     free(parent);
     free(temporary);
-    if (status == NAVMAP_OK)
-        return store_open_locked(path, &lock, options, ret_store);
-    lock_close(&lock);
     return status;
 }

@@ -177,7 +177,8 @@ navmap_status store_name_layout(struct layout *l) NAVMAP_MUST_USE;
 /* "DIR" of "DIR/NAME", and "PATH.tmp-" with a random number; malloc'd, NULL when out of memory. */
 char *store_parent_of(const char *path);
 char *store_temporary_name(const char *path);
-/* open.c: `lock` passes to the store. */
+/* open.c: R(ex) and W are held by `lock`, which passes to the store, but on failure stays the
+ * caller's, as it is. */
 navmap_status store_open_locked(const char *path, struct lock *lock,
                                 const struct store_options *options,
                                 struct store **ret_store) NAVMAP_MUST_USE;

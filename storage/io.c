@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
 #include <time.h>
@@ -60,14 +61,7 @@ static void hook_after(const struct io_event *event, int error)
         ATTEMPT_ONCE(err, event, call);                                                            \
     while ((err) == EINTR)
 
-/* A write beyond RLIMIT_FSIZE raises SIGXFSZ, which kills by default.  We want EFBIG instead, and
- * leave no signal behind that the caller did not have pending before. */
-struct quiet {
-    sigset_t old_mask;
-    bool was_pending;
-};
-
-static void quiet_begin(struct quiet *q)
+void io_quiet_begin(struct io_quiet *q)
 {
     sigset_t set;
     sigemptyset(&set);
@@ -77,7 +71,7 @@ static void quiet_begin(struct quiet *q)
     q->was_pending = sigpending(&set) == 0 && sigismember(&set, SIGXFSZ) == 1;
 }
 
-static void quiet_end(const struct quiet *q, bool raised)
+void io_quiet_end(const struct io_quiet *q, bool raised)
 {
     if (raised && !q->was_pending) {
         const struct timespec now = {0, 0};
@@ -88,6 +82,12 @@ static void quiet_end(const struct quiet *q, bool raised)
             continue;
     }
     pthread_sigmask(SIG_SETMASK, &q->old_mask, NULL);
+}
+
+uint64_t io_size_limit(void)
+{
+    struct rlimit limit;
+    return getrlimit(RLIMIT_FSIZE, &limit) == 0 ? (uint64_t)limit.rlim_cur : UINT64_MAX;
 }
 
 /* fail_errno() for calls that name a path: nothing there is not an input/output error. */
@@ -192,10 +192,10 @@ static int write_all(int fd, const char *path, const void *bytes, uint64_t len, 
 
 navmap_status io_pwrite(int fd, const char *path, const void *bytes, uint64_t len, uint64_t off)
 {
-    struct quiet q;
-    quiet_begin(&q);
+    struct io_quiet q;
+    io_quiet_begin(&q);
     int err = write_all(fd, path, bytes, len, off);
-    quiet_end(&q, err == EFBIG);
+    io_quiet_end(&q, err == EFBIG);
     return err == 0 ? NAVMAP_OK : fail_errno(err, 1, "write", path);
 }
 
@@ -228,13 +228,13 @@ navmap_status io_grow(int fd, const char *path, uint64_t old_size, uint64_t new_
         return fail_errno(EFBIG, 1, "grow", path);
     struct io_event e = {
         .kind = IO_FALLOCATE, .fd = fd, .off = old_size, .len = new_size - old_size, .path = path};
-    struct quiet q;
+    struct io_quiet q;
     int err;
-    quiet_begin(&q);
+    io_quiet_begin(&q);
     ATTEMPT(err, &e, fallocate(fd, 0, (off_t)e.off, (off_t)e.len));
     if (err == EOPNOTSUPP || err == ENOSYS)
         err = grow_by_writing(fd, path, new_size);
-    quiet_end(&q, err == EFBIG);
+    io_quiet_end(&q, err == EFBIG);
     return err == 0 ? NAVMAP_OK : fail_errno(err, 1, "grow", path);
 }
 

@@ -8,6 +8,7 @@
 #ifndef NAVMAP_STORAGE_IO_H
 #define NAVMAP_STORAGE_IO_H
 
+#include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -92,6 +93,18 @@ static inline void io_stored(int fd, uint64_t off, const void *bytes, uint64_t l
         io_hooks->after(io_hooks->ctx, &e, 0);
     }
 }
+
+/* A write beyond RLIMIT_FSIZE raises SIGXFSZ, which kills by default.  Between these two it is
+ * EFBIG and nothing else; no signal is left behind that the caller did not have pending before.
+ * For calls of others that write (LMDB's); ours below do it themselves.  `raised`: it may be. */
+struct io_quiet {
+    sigset_t old_mask;
+    bool was_pending;
+};
+void io_quiet_begin(struct io_quiet *q);
+void io_quiet_end(const struct io_quiet *q, bool raised);
+/* RLIMIT_FSIZE: no byte can be written from there on. */
+uint64_t io_size_limit(void);
 
 /* All return a status with a full sentence (operation, path, errno text).  EINTR is retried, short
  * reads and writes are continued.  A failed sync is never tried again and always NAVMAP_EIO: the

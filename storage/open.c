@@ -68,15 +68,12 @@ static navmap_status take_writer(const char *path, struct lock *lock, double tim
     }
 }
 
-/* R(ex) and W are held by `lock`. */
 navmap_status store_open_locked(const char *path, struct lock *lock,
                                 const struct store_options *options, struct store **ret_store)
 {
     struct store *s = store_new(path, STORE_WRITE, options);
-    if (!s) {
-        lock_close(lock);
+    if (!s)
         return fail(NAVMAP_ENOMEM, "opening %s: out of memory", path);
-    }
     s->lock = *lock;
     STORE_KILL_POINT(O1);
     navmap_status status = store_recover(s);
@@ -91,6 +88,8 @@ navmap_status store_open_locked(const char *path, struct lock *lock,
     if (status != NAVMAP_OK) {
         if (s->wal && status == NAVMAP_EIO)
             wal_retire(s->wal); /* the next open begins with a new environment and a new sync */
+        *lock = s->lock;
+        s->lock.fd = -1;
         store_destroy(s);
         return status;
     }
@@ -111,11 +110,11 @@ static navmap_status open_writer(const char *path, const struct store_options *o
     if (status == NAVMAP_OK && lock_removed(&lock))
         status =
             fail(NAVMAP_ENOINDEX, "%s: its LOCK file was removed while it was being opened", path);
-    if (status != NAVMAP_OK) {
+    if (status == NAVMAP_OK)
+        status = store_open_locked(path, &lock, options, ret_store);
+    if (status != NAVMAP_OK)
         lock_close(&lock);
-        return status;
-    }
-    return store_open_locked(path, &lock, options, ret_store);
+    return status;
 }
 
 /* Reader --------------------------------------------------------------------------------------*/

@@ -64,7 +64,9 @@ static struct wal *lookup_wal(struct store *s)
     if (!s->wal && !s->wal_refused) {
         s->wal_refused = true;
         if (lock_opening_shared(&s->lock, 1.0) == NAVMAP_OK) {
-            s->wal_refused = wal_acquire(s->path, false, &s->wal) != NAVMAP_OK;
+            navmap_status status = wal_acquire(s->path, false, &s->wal);
+            /* Memory comes back; permission does not. */
+            s->wal_refused = status != NAVMAP_OK && status != NAVMAP_ENOMEM;
             lock_opening_release(&s->lock);
         }
     }

@@ -66,7 +66,8 @@ static navmap_status remove_leftovers(const struct store *s, uint64_t generation
         char *path = files_data_path(s->path, list[i]);
         int fd = -1;
         const uint32_t superseded = 1;
-        status = path ? io_open(path, O_RDWR, 0, &fd) : NAVMAP_ENOMEM;
+        status = path ? io_open(path, O_RDWR, 0, &fd)
+                      : fail(NAVMAP_ENOMEM, "%s: out of memory", s->path);
         if (status == NAVMAP_OK && list[i] < generation)
             status = io_pwrite(fd, path, &superseded, sizeof superseded,
                                LAYOUT_LIVE_OFFSET + offsetof(struct disk_live, superseded));
@@ -81,10 +82,20 @@ static navmap_status remove_leftovers(const struct store *s, uint64_t generation
 
 /* The file's own root, before anything is stored. */
 static navmap_status read_file_root(const struct store *s, int fd, const char *path,
-                                    const struct wal_state *state, struct disk_root *ret_root)
+                                    const struct layout *l, const struct wal_state *state,
+                                    struct disk_root *ret_root)
 {
+    uint64_t size, need;
     TRY(io_pread(fd, path, ret_root, sizeof *ret_root, LAYOUT_ROOT_OFFSET));
+    TRY(io_file_size(fd, path, &size));
     bool sound = ret_root->sum == layout_root_sum(ret_root, s->uuid_low);
+    need = layout_file_bytes(l, extent_chunks(ret_root->extent));
+    /* No root is stored before the size that it counts on is durable.  The log has what changed
+     * since the checkpoint only: a replay over what is left would be an index full of holes. */
+    if (sound && size < need)
+        return fail(NAVMAP_ECORRUPT,
+                    "%s: file size: expected at least %llu bytes, found %llu: it was cut off", path,
+                    (unsigned long long)need, (unsigned long long)size);
     if (sound && ret_root->lsn < state->ckpt_lsn)
         return fail(
             NAVMAP_ECORRUPT,
@@ -150,7 +161,7 @@ static navmap_status with_data(struct store *s, struct wal_txn *t, struct wal_st
     struct disk_root root;
     TRY(remove_leftovers(s, state->generation));
     STORE_KILL_POINT(O4);
-    TRY(read_file_root(s, *fd, path, state, &root));
+    TRY(read_file_root(s, *fd, path, l, state, &root));
     struct replay r = {.path = s->path, .layout = l};
     navmap_status status = NAVMAP_OK;
     if (!log_empty)

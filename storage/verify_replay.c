@@ -68,15 +68,25 @@ static void apply(struct view *view, struct replay *r)
     view->fd = fd;
 }
 
-/* Recovery refuses a file that is older than its log; replaying would make it look sound. */
-static navmap_status check_age(const struct verify *v, const struct view *file)
+/* Recovery refuses a file that is older than its log, or shorter than its own root says; replaying
+ * would make it look sound. */
+static navmap_status check_file(const struct verify *v, const struct view *file)
 {
     const struct disk_root *root = view_root(file);
-    if (root->sum == layout_root_sum(root, file->layout.uuid_low) && root->lsn < v->state.ckpt_lsn)
+    const uint32_t need = extent_chunks(root->extent);
+    const uint32_t have = atomic_load_explicit(&file->nchunks, memory_order_relaxed);
+    if (root->sum != layout_root_sum(root, file->layout.uuid_low))
+        return NAVMAP_OK; /* the log has a newer one */
+    if (root->lsn < v->state.ckpt_lsn)
         return fail(NAVMAP_ECORRUPT,
                     "%s: data file older than its log: root lsn %" PRIu64
                     ", checkpoint lsn %" PRIu64,
                     file->path, root->lsn, v->state.ckpt_lsn);
+    if (have < need)
+        return fail(NAVMAP_ECORRUPT,
+                    "%s: file size: expected %" PRIu32 " chunks, found %" PRIu32
+                    " whole ones: it was cut off",
+                    file->path, need, have);
     return NAVMAP_OK;
 }
 
@@ -84,7 +94,7 @@ navmap_status verify_replay(struct verify *v, struct view *file, struct view **r
 {
     struct replay r = {.path = v->path, .layout = &file->layout};
     struct view *view = NULL;
-    TRY(check_age(v, file));
+    TRY(check_file(v, file));
     navmap_status status = replay_read(&r, &v->txn, &v->state);
     v->counts.log_records = r.n_records;
     if (status == NAVMAP_OK)

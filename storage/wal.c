@@ -185,7 +185,11 @@ fail:
 
 static navmap_status env_open_guarded(struct wal *w, unsigned extra_flags, bool create, int mode)
 {
-    return WAL_GUARDED(w, env_open(w, extra_flags, create, mode));
+    struct io_quiet quiet;
+    io_quiet_begin(&quiet); /* it makes its lock table, and in a new environment its first pages */
+    navmap_status status = WAL_GUARDED(w, env_open(w, extra_flags, create, mode));
+    io_quiet_end(&quiet, status != NAVMAP_OK);
+    return status;
 }
 
 static navmap_status create_tables(struct wal *w, struct wal_id *id, const struct wal_state *state)
@@ -212,7 +216,10 @@ navmap_status wal_create(const char *dir, struct wal_id *id, const struct wal_st
     navmap_status status = env_open_guarded(&w, 0, true, 0644);
     if (status == NAVMAP_OK) {
         id->frame_bytes = w.frame_bytes;
+        struct io_quiet quiet;
+        io_quiet_begin(&quiet);
         status = WAL_GUARDED(&w, create_tables(&w, id, state));
+        io_quiet_end(&quiet, status != NAVMAP_OK);
         if (status == NAVMAP_OK)
             status = wal_reserve(&w, WAL_CREATE_BYTES);
         if (!atomic_load(&w.broken))
@@ -223,26 +230,28 @@ navmap_status wal_create(const char *dir, struct wal_id *id, const struct wal_st
 }
 
 /* A read-only mount makes LMDB run silently without its reader table: refuse that. */
-static bool lock_table_writable(const char *path)
+static navmap_status check_lock_table(const char *path)
 {
     struct statvfs fs;
-    if (statvfs(path, &fs) != 0 || (fs.f_flag & ST_RDONLY))
-        return false;
     char *lock_path = NULL;
-    if (asprintf(&lock_path, "%s-lock", path) < 0)
-        return false;
-    bool ok = access(lock_path, R_OK | W_OK) == 0;
-    if (!ok && errno == ENOENT)
-        ok = access(path, W_OK) == 0; /* it will be made */
-    free(lock_path);
-    return ok;
+    bool ok = statvfs(path, &fs) == 0 && !(fs.f_flag & ST_RDONLY);
+    /* Memory that ran out says nothing about permissions: a save by a reader told of them. */
+    if (ok && asprintf(&lock_path, "%s-lock", path) < 0)
+        return fail(NAVMAP_ENOMEM, "opening %s: out of memory", path);
+    if (ok) {
+        ok = access(lock_path, R_OK | W_OK) == 0;
+        if (!ok && errno == ENOENT)
+            ok = access(path, W_OK) == 0; /* it will be made */
+        free(lock_path);
+    }
+    if (ok)
+        return NAVMAP_OK;
+    return fail(NAVMAP_EREADONLY, "opening %s: no permission to write LMDB's lock table", path);
 }
 
 static navmap_status env_open_any(struct wal *w, bool writer)
 {
-    if (!lock_table_writable(w->path))
-        return fail(NAVMAP_EREADONLY, "opening %s: no permission to write LMDB's lock table",
-                    w->path);
+    TRY(check_lock_table(w->path));
     bool data_writable = access(w->path, W_OK) == 0;
     if (writer && !data_writable)
         return fail_errno(EACCES, 1, "opening", w->path);

@@ -4,9 +4,11 @@
  */
 #include "storage/wal.h"
 
+#include <errno.h>
 #include <string.h>
 
 #include "storage/fail.h"
+#include "storage/io.h"
 #include "storage/wal_env.h"
 #include "storage/wal_guard.h"
 
@@ -152,6 +154,9 @@ navmap_status wal_make_room(struct wal *w, uint64_t pages)
     if (pages < WAL_SLACK_PAGES) /* also where LMDB counts a page that it never writes */
         pages = WAL_SLACK_PAGES;
     uint64_t need = (info.me_last_pgno + 1 + pages) * page;
+    /* Also of a file that is longer already: the write would be short, and its outcome unknown. */
+    if (need > io_size_limit())
+        return fail_errno(EFBIG, 1, "making room in", w->path);
     /* In steps, so that a growing log does not pay for a sync of its own with every commit. */
     status = wal_reserve(w, (need + WAL_CREATE_BYTES - 1) / WAL_CREATE_BYTES * WAL_CREATE_BYTES);
     return status == NAVMAP_ENOSPC ? wal_reserve(w, need) : status;
@@ -172,8 +177,11 @@ navmap_status wal_txn_commit(struct wal_txn *t)
 {
     struct wal *w = t->wal;
     MDB_txn *txn = t->txn;
+    struct io_quiet quiet;
     t->txn = NULL;
+    io_quiet_begin(&quiet);
     navmap_status status = WAL_GUARDED(w, wal_fail(w, t, mdb_txn_commit(txn), "committing to"));
+    io_quiet_end(&quiet, status != NAVMAP_OK);
     if (status == NAVMAP_OK)
         cover_last_page(w);
     (void)pthread_rwlock_unlock(&w->gate);
