@@ -163,7 +163,7 @@ static navmap_status env_open(struct wal *w, unsigned extra_flags, bool create, 
         return status;
     }
     unsigned make = create ? MDB_CREATE : 0;
-    if ((rc = mdb_txn_begin(w->env, NULL, create ? 0 : MDB_RDONLY, &txn)) != 0 ||
+    if ((rc = create ? mdb_txn_begin(w->env, NULL, 0, &txn) : wal_begin_read(w->env, &txn)) != 0 ||
         (rc = mdb_dbi_open(txn, "meta", make, &w->meta)) != 0 ||
         (rc = mdb_dbi_open(txn, "wal", make, &w->log)) != 0 ||
         (rc = mdb_dbi_open(txn, "labels.0", make | MDB_INTEGERKEY, &w->labels[0])) != 0 ||
