@@ -468,6 +468,12 @@ navmap_status wal_reserve(struct wal *w, uint64_t bytes)
     return io_fsync(fd, w->path);
 }
 
+bool wal_removed(const struct wal *w)
+{
+    int fd = -1;
+    return mdb_env_get_fd(w->env, &fd) == 0 && io_unlinked(fd);
+}
+
 uint64_t wal_allocated(const struct wal *w)
 {
     int fd = -1;
