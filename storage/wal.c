@@ -156,6 +156,9 @@ static navmap_status env_open(struct wal *w, unsigned extra_flags, bool create, 
         (create && (rc = mdb_env_set_mapsize(w->env, MAP_BYTES_AT_CREATE)) != 0) ||
         (rc = mdb_env_open(w->env, w->path, ENV_FLAGS | extra_flags, (mdb_mode_t)mode)) != 0)
         goto fail;
+    int fd = -1;
+    if (mdb_env_get_fd(w->env, &fd) == 0)
+        io_close_on_exec(fd); /* the only one of its descriptors that LMDB leaves to a child */
     navmap_status status = create ? NAVMAP_OK : check_length(w);
     if (status != NAVMAP_OK) {
         mdb_env_close(w->env);
