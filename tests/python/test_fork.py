@@ -85,7 +85,7 @@ def test_a_preloading_server(worker, path, rng, short):
     writer = worker()
     writer("create", path=path, dim=DIM, M=8, ef_construction=40)
     writer("add", start=0, stop=COUNT)
-    total = COUNT + (400 if short else 2000)
+    total = COUNT + (400 if short else 1200)
     with navmap.open(path) as reader:
         look(reader)
         seeds = rng.integers(1 << 30, size=4).tolist()

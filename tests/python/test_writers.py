@@ -165,7 +165,7 @@ def test_stopped_and_killed_readers_hinder_nobody(worker, path, rng, short, star
     writer("close")
     writer("open", path=path, mode="r+", checkpoint_bytes=1 << 12)
     slowest, sizes = 0.0, []
-    rounds = 5 if short else 10
+    rounds = 4 if short else 6
     for version in range(1, 1 + rounds):
         seeds = rng.integers(1 << 30, size=3).tolist()
         readers = [reader_process(path, seed) for seed in seeds]

@@ -5,6 +5,7 @@
  * take a transaction as a look-up does, and are stopped or killed with it in hand.
  */
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 
 #include "storage/wal.h"
@@ -21,6 +22,7 @@ static pid_t holder(uint32_t wanted, uint32_t *ret_got)
     pid_t pid = fork();
     assert_true(pid >= 0);
     if (pid == 0) {
+        (void)prctl(PR_SET_PDEATHSIG, SIGKILL); /* a test that fails leaves nobody behind */
         static struct wal_txn txn[TABLE + 1];
         struct wal *w = NULL;
         uint32_t got = 0;
