@@ -108,8 +108,10 @@ NAVMAP_API navmap_status navmap_open(const char *path, enum navmap_mode mode,
  * nobody writes (it becomes the writer meanwhile).
  *   NAVMAP_EINVAL   `path` is a directory, or something else that is no regular file
  *   NAVMAP_ENOINDEX its directory is not there;  NAVMAP_ELOCKED  see above
+ *   NAVMAP_ESTALE   open for reading, and another index is at the handle's path by now
  *   NAVMAP_ECORRUPT an item does not match its checksum: slot and label in the detail
- *   NAVMAP_ENOSPC, NAVMAP_EIO, NAVMAP_ENOMEM: nothing was left or changed at `path`
+ *   NAVMAP_ENOSPC, NAVMAP_EIO, NAVMAP_ENOMEM: nothing was left or changed at `path`, unless it was
+ *                   the very last sync, of its directory, that failed: then the new file is there
  * Cost: one pass over the index, one chunk of memory (at most 8 MiB, or 16 items), 8 bytes an item,
  * and 16 a label. */
 NAVMAP_API navmap_status navmap_save(navmap_index *index, const char *path) NAVMAP_MUST_USE;

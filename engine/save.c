@@ -3,6 +3,9 @@
  * Who writes to a directory saves it himself.  A handle that is open for reading cannot hold the
  * writer still, so it has to be the writer for as long as it takes.
  */
+#include <stdio.h>
+#include <string.h>
+
 #include "engine/index.h"
 #include "storage/fail.h"
 
@@ -10,9 +13,18 @@ static navmap_status rewrite_by_reader(navmap_index *ix, const struct rewrite *t
 {
     navmap_index *writer;
     TRY(navmap_open(store_path(ix->store), NAVMAP_WRITE, NULL, &writer));
-    navmap_status status = index_rewrite(writer, to);
+    const struct layout *ours = ix->layout, *there = writer->layout;
+    navmap_status status;
+    if (memcmp(ours->uuid, there->uuid, sizeof ours->uuid) == 0 &&
+        ours->instance == there->instance)
+        status = index_rewrite(writer, to);
+    else
+        status = fail(NAVMAP_ESTALE, "%s: another index is there by now; open it again",
+                      store_path(ix->store));
+    char why[512]; /* closing must not replace the reason */
+    (void)snprintf(why, sizeof why, "%s", status != NAVMAP_OK ? navmap_error_detail() : "");
     navmap_status closed = navmap_close(writer);
-    return status != NAVMAP_OK ? status : closed;
+    return status != NAVMAP_OK ? fail(status, "%s", why) : closed;
 }
 
 static navmap_status rewrite(navmap_index *ix, const char *what, const struct rewrite *to)

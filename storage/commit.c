@@ -126,11 +126,21 @@ static navmap_status commit_point(struct store *s, struct commit *c)
     }
 }
 
+/* A file without a name is gone when it is closed: nothing is acknowledged that only it has. */
+static const char *what_was_removed(const struct store *s)
+{
+    return lock_removed(&s->lock)     ? "its LOCK file was removed"
+           : io_unlinked(s->view->fd) ? "its data file was removed"
+           : wal_removed(s->wal)      ? "its log, " WAL_FILE ", was removed"
+                                      : NULL;
+}
+
 /* C1, after which nothing of the stage changes until C6. */
 static navmap_status prepare(struct store *s, struct commit *c)
 {
-    if (lock_removed(&s->lock))
-        return store_poison(s, "its LOCK file was removed");
+    const char *removed = what_was_removed(s);
+    if (removed)
+        return store_poison(s, removed);
     c->lsn = s->state.last_lsn + 1;
     s->stage.root.lsn = c->lsn;
     s->stage.root.sum = layout_root_sum(&s->stage.root, s->uuid_low);

@@ -3,7 +3,6 @@
  * Steps of max(1 chunk, 12.5 %), at most 1 GiB, or what the running batch needs.  Blocks are
  * really there (no holes), so that a full disk is an error of this call and never a signal later.
  */
-#include <fcntl.h>
 #include <string.h>
 
 #include "storage/handle.h"
@@ -30,7 +29,8 @@ static navmap_status map_tail(struct store *s, uint32_t nchunks)
         return NAVMAP_OK;
     }
     bool writable = s->mode == STORE_WRITE;
-    TRY(io_open(s->view->path, writable ? O_RDWR : O_RDONLY, 0, &fd));
+    /* Not by its path, where after a rename there is nothing, or another index. */
+    TRY(io_dup(s->view->fd, s->view->path, &fd));
     navmap_status status =
         view_map(fd, s->view->path, &s->view->layout, nchunks, writable, &larger);
     if (status != NAVMAP_OK) {

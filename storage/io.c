@@ -431,6 +431,17 @@ navmap_status io_file_id(int fd, const char *path, uint64_t *ret_dev, uint64_t *
     return NAVMAP_OK;
 }
 
+void io_close_on_exec(int fd)
+{
+    (void)fcntl(fd, F_SETFD, FD_CLOEXEC);
+}
+
+bool io_unlinked(int fd)
+{
+    struct stat st;
+    return fstat(fd, &st) == 0 && st.st_nlink == 0;
+}
+
 uint64_t io_allocated(int fd)
 {
     struct stat st;

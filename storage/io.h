@@ -160,6 +160,10 @@ navmap_status io_check_fs(const char *path) NAVMAP_MUST_USE;
 /* Device and inode of an open file: what tells two files apart whatever they are called. */
 navmap_status io_file_id(int fd, const char *path, uint64_t *ret_dev,
                          uint64_t *ret_ino) NAVMAP_MUST_USE;
+/* A descriptor that somebody else opened is closed by exec, as ours are. */
+void io_close_on_exec(int fd);
+/* Has the open file lost its last name? */
+bool io_unlinked(int fd);
 /* Allocated bytes (st_blocks * 512) of an open file; 0 on any error. */
 uint64_t io_allocated(int fd);
 

@@ -53,6 +53,19 @@ static uint32_t slots_in_use(const struct view *v)
 
 /* Label look-up -------------------------------------------------------------------------------*/
 
+/* The environment found by the path is that of the index that is mapped: its directory may have
+ * been removed, and another one made in its place. */
+static bool wal_belongs(const struct store *s, struct wal *w)
+{
+    struct wal_txn t;
+    struct wal_id id;
+    if (wal_txn_read(w, &t) != NAVMAP_OK)
+        return false;
+    navmap_status status = wal_get_id(&t, &id);
+    wal_txn_abort(&t);
+    return status == NAVMAP_OK && store_check_identity(s, &id, &s->layout, s->path) == NAVMAP_OK;
+}
+
 /* A reader's environment, opened when first needed; NULL = look-ups by scan. */
 static struct wal *lookup_wal(struct store *s)
 {
@@ -68,6 +81,11 @@ static struct wal *lookup_wal(struct store *s)
             /* Memory comes back; permission does not. */
             s->wal_refused = status != NAVMAP_OK && status != NAVMAP_ENOMEM;
             lock_opening_release(&s->lock);
+            if (!s->wal_refused && !wal_belongs(s, s->wal)) {
+                wal_release(s->wal);
+                s->wal = NULL;
+                s->wal_refused = true;
+            }
         }
     }
     struct wal *w = s->wal;

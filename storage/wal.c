@@ -156,6 +156,9 @@ static navmap_status env_open(struct wal *w, unsigned extra_flags, bool create, 
         (create && (rc = mdb_env_set_mapsize(w->env, MAP_BYTES_AT_CREATE)) != 0) ||
         (rc = mdb_env_open(w->env, w->path, ENV_FLAGS | extra_flags, (mdb_mode_t)mode)) != 0)
         goto fail;
+    int fd = -1;
+    if (mdb_env_get_fd(w->env, &fd) == 0)
+        io_close_on_exec(fd); /* the only one of its descriptors that LMDB leaves to a child */
     navmap_status status = create ? NAVMAP_OK : check_length(w);
     if (status != NAVMAP_OK) {
         mdb_env_close(w->env);
@@ -163,7 +166,7 @@ static navmap_status env_open(struct wal *w, unsigned extra_flags, bool create, 
         return status;
     }
     unsigned make = create ? MDB_CREATE : 0;
-    if ((rc = mdb_txn_begin(w->env, NULL, create ? 0 : MDB_RDONLY, &txn)) != 0 ||
+    if ((rc = create ? mdb_txn_begin(w->env, NULL, 0, &txn) : wal_begin_read(w->env, &txn)) != 0 ||
         (rc = mdb_dbi_open(txn, "meta", make, &w->meta)) != 0 ||
         (rc = mdb_dbi_open(txn, "wal", make, &w->log)) != 0 ||
         (rc = mdb_dbi_open(txn, "labels.0", make | MDB_INTEGERKEY, &w->labels[0])) != 0 ||
@@ -475,6 +478,12 @@ navmap_status wal_reserve(struct wal *w, uint64_t bytes)
         return NAVMAP_OK;
     TRY(io_grow(fd, w->path, size, bytes));
     return io_fsync(fd, w->path);
+}
+
+bool wal_removed(const struct wal *w)
+{
+    int fd = -1;
+    return mdb_env_get_fd(w->env, &fd) == 0 && io_unlinked(fd);
 }
 
 uint64_t wal_allocated(const struct wal *w)

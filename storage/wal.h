@@ -76,6 +76,8 @@ navmap_status wal_reserve(struct wal *w, uint64_t bytes) NAVMAP_MUST_USE;
  * NAVMAP_ENOSPC: nothing happened. */
 navmap_status wal_make_room(struct wal *w, uint64_t pages) NAVMAP_MUST_USE;
 uint64_t wal_allocated(const struct wal *w);
+/* Has wal.mdb been removed under us? */
+bool wal_removed(const struct wal *w);
 uint32_t wal_frame_bytes(const struct wal *w);
 
 void wal_lock(struct wal *w); /* the env lock, A2 */

@@ -52,6 +52,14 @@ navmap_status wal_txn_write(struct wal *w, struct wal_txn *ret_txn)
     return WAL_GUARDED(w, txn_write(w, ret_txn));
 }
 
+int wal_begin_read(MDB_env *env, MDB_txn **ret_txn)
+{
+    int dead = 0, rc = mdb_txn_begin(env, NULL, MDB_RDONLY, ret_txn);
+    if (rc == MDB_READERS_FULL && mdb_reader_check(env, &dead) == 0 && dead > 0)
+        rc = mdb_txn_begin(env, NULL, MDB_RDONLY, ret_txn);
+    return rc;
+}
+
 /* A transaction from the pool, or a new one.  gate held shared. */
 static int pool_take(struct wal *w, MDB_txn **ret_txn)
 {
@@ -61,7 +69,7 @@ static int pool_take(struct wal *w, MDB_txn **ret_txn)
         txn = w->pool[--w->n_pool];
     (void)pthread_mutex_unlock(&w->pool_lock);
     if (!txn)
-        return mdb_txn_begin(w->env, NULL, MDB_RDONLY, ret_txn);
+        return wal_begin_read(w->env, ret_txn);
     int rc = mdb_txn_renew(txn);
     if (rc != 0)
         mdb_txn_abort(txn);

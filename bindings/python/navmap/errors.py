@@ -144,7 +144,10 @@ class PoisonedError(Error):
 
 
 class StaleError(Error):
-    """The index was re-created under this handle: open it again."""
+    """Another index is at the path of this handle by now: open it again.
+
+    Raised by `save_index` of a directory opened with mode "r"; searches go on over the old one.
+    """
 
 
 class ForkedError(Error):

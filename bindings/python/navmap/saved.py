@@ -36,7 +36,7 @@ class Saved(Opened):
         `InvalidInputError` if something else than a file is in the way, `NoSpaceError` or
         `StorageError` if the system refuses; then nothing is left or changed at the path.
         `CorruptIndexError` if an item does not match its checksum, `LockedError` if a directory
-        opened with mode "r" has a writer.
+        opened with mode "r" has a writer, `StaleError` if another one is at its path by now.
         Other threads go on searching meanwhile; those that add or delete wait.
         Cost: one pass over the index and one over the disk.
         """
