@@ -1,6 +1,7 @@
 """Many programs, shared out among processes.  A process that dies is a failure of the program that
 it was running, and another one goes on behind it."""
 
+import importlib
 import multiprocessing
 import os
 import signal
@@ -47,10 +48,9 @@ class Summary:
 def hnswlib() -> ModuleType | None:
     """The real one, if it is installed."""
     try:
-        import hnswlib as module
+        return importlib.import_module("hnswlib")
     except ImportError:
         return None
-    return module
 
 
 class Runner:

@@ -150,11 +150,14 @@ class World:
 
     def _glance(self, name: str) -> str | None:
         """Counters after every step: what goes wrong is seen where it does."""
-        m, index = self.models.objects.get(name), self.env.objects.get(name)
+        m: Any = self.models.objects.get(name)
+        index: Any = self.env.objects.get(name)
         if m is None or m.state != "open":
             return None
         if index.get_current_count() != len(m.items):
             return f"get_current_count is {index.get_current_count()}, expected {len(m.items)}"
+        if index.get_max_elements() != m.max_elements:
+            return f"get_max_elements is {index.get_max_elements()}, expected {m.max_elements}"
         if isinstance(m, model.Index) and len(index) != len(m.live()):
             return f"len is {len(index)}, expected {len(m.live())}"
         return None
@@ -163,7 +166,6 @@ class World:
         words = re.sub(r"[^A-Za-z ,:]+", "", message)
         kind = f"{step.call}: {' '.join(words.split()[:6])}"
         return Failure(str(step), message, kind, self.number - 1, self.program)
-
 
     def _broken(self, step: Step, error: Exception) -> Failure:
         """An exception where none is expected: in the test's own code, or in navmap when a judge
