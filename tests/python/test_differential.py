@@ -4,7 +4,9 @@ would be found and cut down.  `make torture-ci` runs thousands."""
 import os
 import re
 import signal
+import tempfile
 import types
+from contextlib import suppress
 
 import pytest
 
@@ -15,8 +17,9 @@ from differential.__main__ import TIERS
 from differential.campaign import Campaign, Runner, Summary, hnswlib, report
 from differential.generate import Features, generate
 from differential.minimise import minimise
-from differential.steps import Program
-from differential.world import Failure, Tally
+from differential.models import Stored
+from differential.steps import IMPORTERS, Program
+from differential.world import Failure, Tally, World
 
 PROGRAMS = TIERS["test"] // (5 if SHORT else 1)
 WHY_NOT = (
@@ -67,6 +70,33 @@ def test_programs_are_python_and_depend_on_the_seed():
     assert all(str(generate(seed, features)) in programs for seed in range(20))
     for program in programs:
         compile(program, "program", "exec")
+
+
+@pytest.mark.filterwarnings("ignore:Calling load_index")
+@pytest.mark.parametrize("number", range(10))
+def test_a_printed_program_does_what_was_run(number, tmp_path, monkeypatch):
+    program = generate(SEED + number, Features(navmap))
+    world = World(program, navmap, tmp_path)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "garbage").write_bytes(bytes(range(256)) * 2)
+    world.models.files["garbage"] = Stored(None)
+    assert world.run() is None
+
+    header = str(program).removesuffix("\n".join(map(str, program.steps)))
+    names: dict[str, object] = {}
+    monkeypatch.setattr(tempfile, "mkdtemp", lambda: str(tmp_path / "again"))
+    (tmp_path / "again").mkdir()
+    exec(header, names)
+    for step in program.steps:
+        if step.call not in IMPORTERS:  # hnswlib was not asked
+            with suppress(Exception):
+                exec(str(step), names)
+    for name, index in world.env.objects.items():
+        again = names[name]
+        assert repr(index) == repr(again)
+        if isinstance(index, navmap.Index) and not index.closed:
+            assert index.element_count == again.element_count
+            assert (index.ef, index.max_elements) == (again.ef, again.max_elements)
 
 
 def steps_of(program: Program | None) -> list[str]:
