@@ -68,7 +68,7 @@ static uint32_t choose(const struct graph *g, struct scratch *s, struct near *re
     const struct pool_entry *found = pool_finish(&s->pool, &n);
     for (uint32_t i = 0; i < n; i++)
         s->near[i] = (struct near){found[i].dist, found[i].id};
-    n = select_diverse(g, g->self, s->near, n, g->M, s->aside, s->near);
+    n = select_diverse(g, g->self, s->near, n, g->M - g->M / 4, g->M, s->aside, s->near);
     for (uint32_t i = 0; i < n; i++)
         ret_chosen[i] = s->near[i];
     return n;

@@ -66,7 +66,7 @@ bool select_is_diverse(const struct graph *g, struct near c, const struct near *
 }
 
 uint32_t select_diverse(const struct graph *g, uint32_t slot, const struct near *near, uint32_t n,
-                        uint32_t max, struct near *aside, struct near *ret_chosen)
+                        uint32_t least, uint32_t max, struct near *aside, struct near *ret_chosen)
 {
     if (n < max) {
         memmove(ret_chosen, near, n * sizeof *near);
@@ -74,13 +74,14 @@ uint32_t select_diverse(const struct graph *g, uint32_t slot, const struct near 
     }
     const float *v = edit_vec(g->edit, slot);
     float self = distance_hint(g->distance, v, v);
-    uint32_t copies = 0, n_aside = 0, taken = 0;
+    uint32_t copies = 0, n_aside = 0, n_passed = 0, taken = 0;
     for (uint32_t i = 0; i < n; i++)
         if (near[i].dist == self && copies++ > 0)
             aside[n_aside++] = near[i];
     uint32_t share = (max + 7) / 8;
     uint32_t limit = max - (n_aside < share ? n_aside : share); /* S1 */
     bool has_copy = false;
+    struct near *passed = aside + n_aside; /* each candidate is put aside once at most */
     for (uint32_t i = 0; i < n && taken < limit; i++) {
         struct near c = near[i];
         if (c.dist == self && has_copy)
@@ -88,8 +89,13 @@ uint32_t select_diverse(const struct graph *g, uint32_t slot, const struct near 
         has_copy |= c.dist == self;
         if (select_is_diverse(g, c, ret_chosen, taken))
             ret_chosen[taken++] = c; /* taken <= i: no candidate still to come is overwritten */
+        else
+            passed[n_passed++] = c;
     }
-    return taken + fill_with_copies(slot, aside, n_aside, max - taken, ret_chosen + taken);
+    taken += fill_with_copies(slot, aside, n_aside, max - taken, ret_chosen + taken);
+    for (uint32_t i = 0; i < n_passed && taken < least; i++) /* S3 */
+        ret_chosen[taken++] = passed[i];
+    return taken;
 }
 
 uint32_t select_shrink(const struct graph *g, struct scratch *s, uint32_t slot,
@@ -111,5 +117,5 @@ uint32_t select_shrink(const struct graph *g, struct scratch *s, uint32_t slot,
     if (n <= width)
         return n; /* the dead made room */
     select_sort(s->row, n);
-    return select_diverse(g, slot, s->row, n, width, s->aside, s->row);
+    return select_diverse(g, slot, s->row, n, 0, width, s->aside, s->row);
 }

@@ -152,7 +152,10 @@ navmap_status store_slot_take(struct store *s, uint32_t want_level,
 navmap_status store_deleted_take(struct store *s, uint32_t *ret_slot) NAVMAP_MUST_USE;
 /* The slot was marked deleted: it may be replaced. */
 void store_deleted_add(struct store *s, uint32_t slot);
-/* items.c: the state word, staged or in the map.  Takes the node's lock. */
+/* items.c.  Private: around what makes a slot DEAD (P0, P5). */
+void store_apply_begins(struct store *s);
+void store_apply_ends(struct store *s);
+/* The state word, staged or in the map.  Takes the node's lock. */
 void store_state_set(struct store *s, uint32_t slot, uint32_t gen, enum slot_status status);
 /* root.c.  Private: what readers see of the root. */
 void store_root_show(struct store *s);

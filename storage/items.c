@@ -1,4 +1,4 @@
-/* items.c -- the life of a slot as the writer makes it: begun, filled, published, ended; and marks.
+/* items.c -- the life of a slot as the writer makes it: begun, filled, published, ended.
  *
  *   FREE --item--> LIVE --mark--> DELETED --replaced, label updated--> DEAD --sweep--> FREE(gen+1)
  *                  LIVE <-unmark- DELETED           LIVE --its label updated--> DEAD
@@ -388,7 +388,7 @@ static _Atomic uint64_t *live_word(struct store *s, size_t field)
     return (_Atomic uint64_t *)(void *)(s->view->wbase + LAYOUT_LIVE_OFFSET + field);
 }
 
-static void apply_begins(struct store *s)
+void store_apply_begins(struct store *s)
 {
     (void)atomic_fetch_add_explicit(live_word(s, offsetof(struct disk_live, apply_begin)), 1,
                                     memory_order_relaxed); /* P0 */
@@ -396,7 +396,7 @@ static void apply_begins(struct store *s)
 }
 
 /* The last step of what began there: the slot is DEAD. */
-static void apply_ends(struct store *s)
+void store_apply_ends(struct store *s)
 {
     (void)atomic_fetch_add_explicit(live_word(s, offsetof(struct disk_live, apply_end)), 1,
                                     memory_order_release); /* P5 */
@@ -405,7 +405,7 @@ static void apply_ends(struct store *s)
 void store_item_publish(struct store *s, struct store_item *item)
 {
     if (s->in_memory && item->old_slot != 0)
-        apply_begins(s);
+        store_apply_begins(s);
     store_state_set(s, item->slot, item->gen, SLOT_LIVE);
     item->published = true;
     atomic_thread_fence(memory_order_release); /* pairing "row": links to it come after */
@@ -447,7 +447,7 @@ void store_item_end(struct store *s, struct store_item *item)
     if (item->old_slot != 0) {
         store_state_set(s, item->old_slot, STATE_GEN(item->old_state), SLOT_DEAD);
         if (s->in_memory)
-            apply_ends(s);
+            store_apply_ends(s);
     }
     (void)pthread_mutex_lock(&s->item_lock);
     leave(s, item);
@@ -455,65 +455,4 @@ void store_item_end(struct store *s, struct store_item *item)
         store_free_dead(s, item->old_slot);
     (void)pthread_mutex_unlock(&s->item_lock);
     unlock_item(s, item);
-}
-
-/* Marks ---------------------------------------------------------------------------------------*/
-
-navmap_status store_mark(struct store *s, uint64_t label, bool deleted)
-{
-    struct store_found found;
-    TRY(store_check_writable(s));
-    if (!s->in_memory && !stage_room_rows(&s->stage, 1))
-        TRY(store_commit_locked(s));
-    TRY(store_find(s, label, &found));
-    if (found.slot == 0)
-        return fail(NAVMAP_ENOTFOUND, "Label not found: %llu", (unsigned long long)label);
-    bool is_deleted = STATE_STATUS(found.state) == SLOT_DELETED;
-    if (is_deleted && deleted)
-        return fail(NAVMAP_EDELETED,
-                    "The requested to delete element is already deleted: label %llu",
-                    (unsigned long long)label);
-    if (!is_deleted && !deleted)
-        return fail(NAVMAP_ENOTDELETED,
-                    "The requested to undelete element is not deleted: label %llu",
-                    (unsigned long long)label);
-    struct disk_root *root = &s->stage.root;
-    store_state_set(s, found.slot, STATE_GEN(found.state), deleted ? SLOT_DELETED : SLOT_LIVE);
-    root->n_live += deleted ? (uint64_t)-1 : 1;
-    root->n_deleted += deleted ? 1 : (uint64_t)-1;
-    if (deleted)
-        store_deleted_add(s, found.slot);
-    s->stage.root_changed = true;
-    s->stage.items++;
-    store_root_show(s);
-    return NAVMAP_OK;
-}
-
-/* Labels are looked up under item_lock alone. */
-static navmap_status forget(struct store *s, uint64_t label, const struct store_found *found)
-{
-    struct disk_root *root = &s->stage.root;
-    if (!table_room(&s->table, 1)) /* over a file a removal takes a place */
-        TRY(table_reserve(&s->table, 1));
-    apply_begins(s);
-    table_remove(&s->table, label);
-    root->n_live--;
-    root->n_dead++;
-    store_state_set(s, found->slot, STATE_GEN(found->state), SLOT_DEAD);
-    apply_ends(s);
-    store_free_dead(s, found->slot);
-    return NAVMAP_OK;
-}
-
-navmap_status store_remove(struct store *s, uint64_t label)
-{
-    struct store_found found;
-    TRY(store_check_writable(s));
-    TRY(store_find(s, label, &found));
-    if (found.slot == 0 || STATE_STATUS(found.state) != SLOT_LIVE)
-        return fail(NAVMAP_ENOTFOUND, "Label not found: %llu", (unsigned long long)label);
-    (void)pthread_mutex_lock(&s->item_lock);
-    navmap_status status = forget(s, label, &found);
-    (void)pthread_mutex_unlock(&s->item_lock);
-    return status;
 }

@@ -215,7 +215,7 @@ static void test_growth(void **state)
     const uint32_t n = scaled(3000, 2);
     float *v = random_vectors(&r, n, DIM);
     struct navmap_options o = {
-        .struct_size = sizeof o, .dim = DIM, .M = 4, .ef_construction = 40, .slot_shift = 4};
+        .struct_size = sizeof o, .dim = DIM, .M = 8, .ef_construction = 40, .slot_shift = 4};
     navmap_index *ix = NULL;
     assert_ok(navmap_new(&o, &ix));
     add_range(ix, v, 0, n / 2);

@@ -70,11 +70,22 @@ static void run(navmap_index *ix, uint32_t n)
     for (uint32_t slot = 1; slot <= n; slot += 7)
         for (uint32_t max = 1; max <= 40; max += 3) {
             uint32_t m = candidates(&g, slot, n, near);
-            uint32_t taken = select_diverse(&g, slot, near, m, max, aside, chosen);
+            uint32_t taken = select_diverse(&g, slot, near, m, 0, max, aside, chosen);
             check_choice(&g, slot, near, m, max, chosen, taken);
-            uint32_t few = select_diverse(&g, slot, near, max - 1, max, aside, chosen);
+            /* S3: the choice as it was, then the nearest of the others, as many as it takes. */
+            struct near more[400];
+            uint32_t least = max - max / 4;
+            uint32_t filled = select_diverse(&g, slot, near, m, least, max, aside, more);
+            assert_int_equal(filled, taken > least || m < max ? taken : least);
+            assert_memory_equal(more, chosen, taken * sizeof *more);
+            for (uint32_t i = taken, j = 0; i < filled; i++, j++) {
+                while (chosen_has(chosen, taken, near[j].id))
+                    j++;
+                assert_int_equal(more[i].id, near[j].id);
+            }
+            uint32_t few = select_diverse(&g, slot, near, max - 1, 0, max, aside, chosen);
             assert_int_equal(few, max - 1); /* fewer than max: all */
-            uint32_t again = select_diverse(&g, slot, near, m, max, aside, near); /* in place */
+            uint32_t again = select_diverse(&g, slot, near, m, 0, max, aside, near); /* in place */
             assert_int_equal(again, taken);
         }
     store_write_end(ix->store);
@@ -106,6 +117,26 @@ static void test_copies(void **state)
     assert_ok(navmap_close(ix));
 }
 
+/* Inner products: a few long vectors are everybody's nearest, and each other's.  The short ones are
+ * found all the same, since rows are filled (S3). */
+static void test_inner_products(void **state)
+{
+    (void)state;
+    struct rng r = test_rng();
+    float *v = random_vectors(&r, 1000, DIM), *q = random_vectors(&r, 100, DIM);
+    for (uint32_t i = 0; i < 1000 * DIM; i++)
+        v[i] = fabsf(v[i]);
+    for (uint32_t i = 0; i < 100 * DIM; i++)
+        q[i] = fabsf(q[i]);
+    navmap_index *ix = create_index(DIM, NAVMAP_IP, 16, NAVMAP_MANUAL);
+    add_range(ix, v, 0, 1000);
+    assert_ok(navmap_flush(ix));
+    assert_true(recall_of(ix, q, 100, 10, 200) > 0.995);
+    assert_ok(navmap_close(ix));
+    free(v);
+    free(q);
+}
+
 /* A row with room for four: copies of the node itself do not push the one other direction out. */
 static void test_copies_do_not_absorb(void **state)
 {
@@ -119,7 +150,7 @@ static void test_copies_do_not_absorb(void **state)
     assert_ok(store_write_begin(ix->store, 0));
     graph_of_edit(store_edit(ix->store), &ix->distance, &g);
     uint32_t m = candidates(&g, 1, 40, near);
-    uint32_t taken = select_diverse(&g, 1, near, m, 4, aside, chosen);
+    uint32_t taken = select_diverse(&g, 1, near, m, 0, 4, aside, chosen);
     assert_int_equal(taken, 4);
     assert_true(chosen_has(chosen, taken, 40));
     store_write_end(ix->store);
@@ -132,6 +163,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_random, make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(test_copies, make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(test_copies_do_not_absorb, make_dir, remove_dir),
+        cmocka_unit_test_setup_teardown(test_inner_products, make_dir, remove_dir),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
