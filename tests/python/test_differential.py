@@ -12,7 +12,7 @@ import pytest
 
 import navmap
 from conftest import SEED, SHORT
-from differential import model
+from differential import campaign, model
 from differential.__main__ import TIERS
 from differential.campaign import Campaign, Runner, Summary, hnswlib, report
 from differential.generate import Features, generate
@@ -248,6 +248,15 @@ def test_an_exception_in_the_tests_own_code_is_shown_with_its_traceback(monkeypa
     assert failure.kind == "LookupError in broken of test_differential.py"
     assert failure.step.endswith(".check()") and "of my own making" in failure.message
     assert "Traceback" in failure.message and "models.py" in failure.message
+
+
+def test_an_exception_in_the_generator_ends_the_campaign(monkeypatch):
+    def broken(seed, features):
+        raise LookupError("of my own making")
+
+    monkeypatch.setattr(campaign, "generate", broken)
+    with pytest.raises(RuntimeError, match="(?s)^Traceback.*LookupError: of my own making"):
+        Campaign(Runner(navmap), 0, 2, jobs=1).run(lambda s: None)
 
 
 def test_what_is_never_called_is_told(capsys):
