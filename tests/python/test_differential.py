@@ -1,6 +1,7 @@
 """Random programs against the model and hnswlib (differential/), some of them; and that a fault
 would be found and cut down.  `make torture-ci` runs thousands."""
 
+import gc
 import os
 import re
 import signal
@@ -287,6 +288,29 @@ def test_a_crash_is_a_failure_of_its_program():
     least = min(summary.failures, key=lambda failure: len(steps_of(failure.program)))
     small = minimise(runner.attempt, least)
     assert steps_of(small.program) == ["Index", "init_index", "add_items", *["mark_deleted"] * 2]
+
+
+def test_nothing_is_kept(monkeypatch, tmp_path):
+    """A refusal's traceback would keep the whole program, thousands of them all the memory; and a
+    process that dies leaves files."""
+
+    class DiesToo(navmap.Index):
+        def check(self):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def indexes():
+        gc.collect()
+        return sum(isinstance(o, navmap.Index | navmap.BFIndex) for o in gc.get_objects())
+
+    before = indexes()
+    monkeypatch.setattr(campaign, "SCRATCH", str(tmp_path))
+    runner = with_classes(DiesToo)
+    summary = Campaign(runner, 0, 2, jobs=2).run(lambda s: None)
+    assert runner.attempt(summary.failures[0].program) is not None
+    runner = Runner(navmap, PEER)
+    for seed in range(20):
+        runner.run(generate(seed, runner.features))
+    assert indexes() == before and not list(tmp_path.iterdir())
 
 
 def test_a_campaign_is_the_sum_of_its_shares():

@@ -119,7 +119,7 @@ class Peer:
         try:
             return perform(step, self.env, self.module)
         except Exception as error:
-            return error
+            return error.with_traceback(None)
 
     def _same(self, step: Step, expected: Any, result: Any) -> str | None:
         """Run the step and compare the exception, or what came back with what the model says."""

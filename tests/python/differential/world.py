@@ -116,14 +116,15 @@ class World:
         forms = counting.forms(step, self.models)
         compared = self.tally.compared
         plan = self.peer.plan(step, self.models) if self.peer is not None else None
+        # Without their tracebacks, whose frames would keep every index of the program.
         try:
             expected = self.models.apply(step)
         except Refusal as refusal:
-            expected = refusal
+            expected = refusal.with_traceback(None)
         try:
             result: Any = perform(step, self.env, self.module)
         except Exception as error:
-            result = error
+            result = error.with_traceback(None)
         wrong = self._compare(expected, result, step)
         if wrong is None:
             wrong = self._glance(step.target)
@@ -180,10 +181,10 @@ PeerMaker = Callable[[Env, Tally], Any]
 
 
 def run(
-    program: Program, module: Any, peer: PeerMaker | None = None
+    program: Program, module: Any, peer: PeerMaker | None = None, below: str | None = None
 ) -> tuple[Failure | None, Tally]:
-    """Run a program in a directory of its own."""
-    scratch = Path(tempfile.mkdtemp(prefix="differential-", dir=SCRATCH))
+    """Run a program in a directory of its own, `below` another one."""
+    scratch = Path(tempfile.mkdtemp(prefix="differential-", dir=below or SCRATCH))
     try:
         (scratch / "folder").mkdir()
         world = World(program, module, scratch)
