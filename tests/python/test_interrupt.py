@@ -91,15 +91,20 @@ def test_add_items_interrupted_while_progress_is_shown(make):
 
 
 def test_ctrl_c_from_outside(make):
-    """A real SIGINT, from another thread, with Python's own handler."""
+    """A real SIGINT, from another thread, with Python's own handler.  (A shell's background job
+    starts with SIGINT ignored.)"""
     ix = make("l2", DIM)
     n = 100_000
     data = vectors_of(np.arange(n), DIM)
-    with pytest.raises(KeyboardInterrupt) as caught:
-        timer = threading.Timer(0.4, os.kill, (os.getpid(), signal.SIGINT))
-        timer.start()
-        ix.add_items(data, num_threads=2)
-    timer.join()
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt) as caught:
+            timer = threading.Timer(0.4, os.kill, (os.getpid(), signal.SIGINT))
+            timer.start()
+            ix.add_items(data, num_threads=2)
+        timer.join()
+    finally:
+        signal.signal(signal.SIGINT, before)
     check_rows(ix, caught.value.added, n, 2)
 
 
