@@ -1,6 +1,7 @@
 """Many programs, shared out among processes.  A process that dies is a failure of the program that
 it was running, and another one goes on behind it."""
 
+import importlib
 import multiprocessing
 import os
 import signal
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
+from tempfile import TemporaryDirectory
 from types import ModuleType
 from typing import Any
 
@@ -20,7 +22,7 @@ from differential.generate import Features, generate
 from differential.minimise import minimise
 from differential.peer import Peer
 from differential.steps import Program
-from differential.world import Failure, Tally, run
+from differential.world import SCRATCH, Failure, Tally, run
 
 SLOWEST = 60  # seconds for one program: it takes milliseconds, but others may use the machine
 SHARE = 250  # programs that a process is given at a time
@@ -47,10 +49,9 @@ class Summary:
 def hnswlib() -> ModuleType | None:
     """The real one, if it is installed."""
     try:
-        import hnswlib as module
+        return importlib.import_module("hnswlib")
     except ImportError:
         return None
-    return module
 
 
 class Runner:
@@ -60,14 +61,28 @@ class Runner:
         self.module = module
         self.peer = peer
         self.features = features or Features(module)
+        self.below: str | None = None  # where programs get their directories
 
     def run(self, program: Program) -> tuple[Failure | None, Tally]:
-        if self.peer is None:
-            return run(program, self.module)
-        return run(program, self.module, lambda env, tally: Peer(self.peer, env, tally))
+        peer = None if self.peer is None else lambda env, tally: Peer(self.peer, env, tally)
+        return run(program, self.module, peer, self.below)
+
+    @contextmanager
+    def cleaning_up(self) -> Iterator[None]:
+        """A process that dies leaves its directory: it goes with the one around it."""
+        before = self.below
+        with TemporaryDirectory(prefix="differential-", dir=before or SCRATCH) as self.below:
+            try:
+                yield
+            finally:
+                self.below = before
 
     def attempt(self, program: Program) -> Failure | None:
         """In a child, since a program that is being cut down may end the process."""
+        with self.cleaning_up():
+            return self._attempt(program)
+
+    def _attempt(self, program: Program) -> Failure | None:
         ours, theirs = multiprocessing.Pipe(duplex=False)
         child = os.fork()
         if child == 0:
@@ -169,6 +184,10 @@ class Campaign:
                 self.waiting.insert(0, (at, n))
 
     def run(self, tell: Callable[[Summary], None]) -> Summary:
+        with self.runner.cleaning_up():
+            return self._run(tell)
+
+    def _run(self, tell: Callable[[Summary], None]) -> Summary:
         self._start()
         while self.running:
             for link in wait(list(self.running)):

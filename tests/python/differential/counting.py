@@ -20,7 +20,9 @@ def forms(step: Step, models: Models) -> list[str]:
     flat = isinstance(target, model.BFIndex) or step.call == "BFIndex"
     name = f"BFIndex.{step.call}" if flat and step.call != "BFIndex" else step.call
     special = _SPECIAL.get(step.call)
-    return [name, *(f"{name}: {form}" for form in (special(step, target, models) if special else ()))]
+    if special is None:
+        return [name]
+    return [name, *(f"{name}: {form}" for form in special(step, target, models))]
 
 
 def _adding(step: Step, m: Any, models: Models) -> Iterator[str]:
@@ -141,7 +143,7 @@ COMPARED = (
     "BFIndex.load_index",
 )  # fmt: skip
 OUTCOMES = ("done", "refused", "hnswlib")
-LEAST = 10  # of every 1000 programs; and from how many programs on that is looked at:
+LEAST = 5  # of every 1000 programs; and from how many programs on that is looked at:
 ENOUGH = 1000
 
 

@@ -3,13 +3,15 @@
 import copy
 import pickle
 import sys
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
-import navmap
 import numpy as np
 
+import navmap
 from differential.steps import COPIERS, FUNCTIONS, IMPORTERS, MAKERS, Env, Step, value_of
 
 
@@ -20,7 +22,7 @@ def perform(step: Step, env: Env, module: Any) -> Any:
         return None
     args = [value_of(a, env) for a in step.args]
     kwargs = {name: value_of(a, env) for name, a in step.kwargs}
-    target = env.objects.get(step.target)
+    target: Any = env.objects.get(step.target)
     if step.call in MAKERS:
         env.objects[step.target] = getattr(module, step.call)(*args, **kwargs)
     elif step.call in COPIERS:
@@ -99,7 +101,7 @@ def try_out(module: Any, kind: str, space: str, dim: int, path: str, verify: boo
         index.load_index(path, verify=verify)
     except RuntimeError:
         return
-    uses = [
+    uses: list[Callable[[], object]] = [
         lambda: index.knn_query(zeros, 3),
         lambda: index.add_items(zeros, [7]),
         lambda: index.save_index(path + ".again"),
@@ -112,7 +114,5 @@ def try_out(module: Any, kind: str, space: str, dim: int, path: str, verify: boo
             index.check,
         ]
     for use in uses:
-        try:
+        with suppress(RuntimeError):
             use()
-        except RuntimeError:
-            pass

@@ -61,9 +61,11 @@ class Vectors:
         self.tolerance = tolerance
 
     def judge(self, result: Any, index: Any) -> str | None:
-        if type(result) is not (list if self.as_list else np.ndarray):
+        if not isinstance(result, list if self.as_list else np.ndarray):
             return f"returned a {type(result).__name__}"
-        if not self.as_list and (result.dtype != np.float32 or result.shape != self.rows.shape):
+        if isinstance(result, np.ndarray) and (
+            result.dtype != np.float32 or result.shape != self.rows.shape
+        ):
             return f"returned {result.dtype} {result.shape}, expected {self.rows.shape}"
         array = np.array(result, np.float32).reshape(self.rows.shape)
         if (np.abs(array - self.rows) <= self.tolerance).all():

@@ -32,6 +32,7 @@ SPACES = ("l2", "ip", "cosine")
 LARGE = (2**31, 2**32, 2**53 + 1, 2**63 - 1, 2**63, MASK - 1)
 NO_SIZES = (-1, 2.0, "3", None, MASK + 1)
 STEPS = (8, 40)
+FLAT_FACTS = ("facts", "get_current_count", "get_max_elements")
 
 
 class Features:
@@ -253,7 +254,7 @@ class Generator:
         guess = self.guesses[name]
         if name in self.flats:
             kwargs = self.optional(0.2, num_threads=self.threads)
-            kwargs += self.optional(0.4, filter=lambda: self.filter(guess.labels))
+            kwargs += self.optional(0.5, filter=lambda: self.filter(guess.labels))
             data = self.rows(self.batch())
             return Step(name, "knn_query", (data, self.size(1, 1, 2, 5)), kwargs)
         exact = self.r.random() < 0.15
@@ -400,7 +401,7 @@ class Generator:
             (30, lambda: [self.add(name)]),
             (20, lambda: [self.search(name)]),
             (15, lambda: [Step(name, "delete_vector", (self.size(self.label(labels)),))]),
-            (4, lambda: [Step(name, self.r.choice(("facts", "get_current_count")))]),
+            (4, lambda: [Step(name, self.r.choice(FLAT_FACTS))]),
             (15, lambda: self.of_files(name)),
             (1, lambda: self.new_flat(name)),
         ]

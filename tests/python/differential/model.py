@@ -24,9 +24,7 @@ TOO_SMALL = Refusal(
 )
 UNKNOWN = Refusal("LabelNotFoundError", "Label not found")
 INITIATED = Refusal("Error", "The index is already initiated.")
-NO_REPLACING = Refusal(
-    "ReplaceError", "Replacement of deleted elements is disabled in constructor"
-)
+NO_REPLACING = Refusal("ReplaceError", "Replacement of deleted elements is disabled in constructor")
 NO_UPDATE = Refusal("ReplaceError", "Can't use addPoint to update deleted elements if replacement")
 
 

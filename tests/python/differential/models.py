@@ -54,7 +54,7 @@ class Models:
     def apply(self, step: Step) -> Any:
         """What the step must return; raises `Refusal` if it must raise."""
         kwargs = dict(step.kwargs)
-        target = self.objects.get(step.target)
+        target: Any = self.objects.get(step.target)
         if step.call in MAKERS:
             self.objects[step.target] = self._made(step.call, *step.args, **kwargs)
             return None

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Collection
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import numpy as np
@@ -43,7 +43,8 @@ def stored(rows: Floats, space: str) -> Floats:
     if space != "cosine" or len(rows) == 0:
         return rows
     lengths = np.sqrt((rows.astype(np.float64) ** 2).sum(axis=1))
-    return (rows / (lengths + 1e-30)[:, None]).astype(np.float32)
+    normalised: Floats = (rows / (lengths + 1e-30)[:, None]).astype(np.float32)
+    return normalised
 
 
 def distances(queries: Floats, vectors: Floats, space: str) -> tuple[Any, Any]:
@@ -139,7 +140,7 @@ class Searched:
     def clone(self) -> Self:
         """Another one, with items of its own."""
         other = copy.copy(self)
-        other.items = {label: replace(item) for label, item in self.items.items()}
+        other.items = {label: Item(item.vector, item.deleted) for label, item in self.items.items()}
         return other
 
     def handle(self) -> None:
@@ -190,9 +191,8 @@ class Searched:
             raise Refusal("InvalidInputError", "query row")
         self.handle()
         live = self.live()
-        if len(queries) > 0 and k > 0:
-            if live and filter is not None and filter.form == "raises":
-                raise Refusal("ZeroDivisionError")
+        if len(queries) > 0 and k > 0 and live and filter is not None and filter.form == "raises":
+            raise Refusal("ZeroDivisionError")
         allowed = live
         if filter is not None and filter.form != "raises":
             allowed = [label for label in live if filter.passes(label)]

@@ -299,7 +299,7 @@ class Step:
         if self.call == "verify":
             return f"navmap.verify({words[0]})"
         if self.call in FUNCTIONS:
-            return f"{self.call}({', '.join(words)})"
+            return f"{self.call}({', '.join(['navmap'] * (self.call == 'try_out') + words)})"
         if self.call.startswith("set "):
             return f"{self.target}.{self.call[4:]} = {words[0]}"
         if self.call == "in":
@@ -324,6 +324,18 @@ class Step:
         return result
 
 
+# What a printed program begins with, if it has such words in it.
+NEEDED = {
+    "damage(": "from differential.doing import damage",
+    "try_out(": "from differential.doing import try_out",
+    "unpickled_as(": "from differential.doing import unpickled_as",
+    "/folder": "os.mkdir(scratch + '/folder')",
+    "/garbage": "_ = open(scratch + '/garbage', 'wb').write(bytes(range(256)) * 2)",
+    THEIRS: f"# NAME{THEIRS}: what hnswlib saves when navmap saves NAME",
+    "hnswlibs[": "# hnswlibs: the objects that hnswlib has made by the same steps",
+}
+
+
 @dataclass(frozen=True)
 class Program:
     seed: int
@@ -332,11 +344,14 @@ class Program:
     steps: tuple[Step, ...]
 
     def __str__(self) -> str:
+        steps = "\n".join(map(str, self.steps))
         lines = [
-            "import copy, pickle, tempfile, numpy as np, navmap",
+            "import copy, os, pickle, tempfile, numpy as np, navmap",
             "from differential.steps import pool",
             "scratch = tempfile.mkdtemp()",
             f"V = pool({self.seed}, {self.dim}, {self.kind!r})",
-            *map(str, self.steps),
         ]
-        return "\n".join(lines)
+        for needed, line in NEEDED.items():
+            if needed in steps:
+                lines.insert(-1, line)
+        return "\n".join([*lines, steps])

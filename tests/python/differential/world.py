@@ -116,14 +116,15 @@ class World:
         forms = counting.forms(step, self.models)
         compared = self.tally.compared
         plan = self.peer.plan(step, self.models) if self.peer is not None else None
+        # Without their tracebacks, whose frames would keep every index of the program.
         try:
             expected = self.models.apply(step)
         except Refusal as refusal:
-            expected = refusal
+            expected = refusal.with_traceback(None)
         try:
             result: Any = perform(step, self.env, self.module)
         except Exception as error:
-            result = error
+            result = error.with_traceback(None)
         wrong = self._compare(expected, result, step)
         if wrong is None:
             wrong = self._glance(step.target)
@@ -150,11 +151,14 @@ class World:
 
     def _glance(self, name: str) -> str | None:
         """Counters after every step: what goes wrong is seen where it does."""
-        m, index = self.models.objects.get(name), self.env.objects.get(name)
+        m: Any = self.models.objects.get(name)
+        index: Any = self.env.objects.get(name)
         if m is None or m.state != "open":
             return None
         if index.get_current_count() != len(m.items):
             return f"get_current_count is {index.get_current_count()}, expected {len(m.items)}"
+        if index.get_max_elements() != m.max_elements:
+            return f"get_max_elements is {index.get_max_elements()}, expected {m.max_elements}"
         if isinstance(m, model.Index) and len(index) != len(m.live()):
             return f"len is {len(index)}, expected {len(m.live())}"
         return None
@@ -163,7 +167,6 @@ class World:
         words = re.sub(r"[^A-Za-z ,:]+", "", message)
         kind = f"{step.call}: {' '.join(words.split()[:6])}"
         return Failure(str(step), message, kind, self.number - 1, self.program)
-
 
     def _broken(self, step: Step, error: Exception) -> Failure:
         """An exception where none is expected: in the test's own code, or in navmap when a judge
@@ -178,10 +181,10 @@ PeerMaker = Callable[[Env, Tally], Any]
 
 
 def run(
-    program: Program, module: Any, peer: PeerMaker | None = None
+    program: Program, module: Any, peer: PeerMaker | None = None, below: str | None = None
 ) -> tuple[Failure | None, Tally]:
-    """Run a program in a directory of its own."""
-    scratch = Path(tempfile.mkdtemp(prefix="differential-", dir=SCRATCH))
+    """Run a program in a directory of its own, `below` another one."""
+    scratch = Path(tempfile.mkdtemp(prefix="differential-", dir=below or SCRATCH))
     try:
         (scratch / "folder").mkdir()
         world = World(program, module, scratch)
