@@ -27,7 +27,7 @@ test: build package ## every test in its quick form, C and Python
 .PHONY: torture-ci
 torture-ci: build package hnswlib ## kill, power-cut and race tests as long as CI runs them
 	@$(PYTHON_VENV) tests/run.py $(BUILD) $(CI_SUITES) --differential ci
-CI_SUITES := --suite torture-ci --suite race-ci --suite model-ci --suite recall-ci
+CI_SUITES := --suite torture-ci --suite race-ci --suite model-ci --suite recall-ci --suite fuzz-ci
 
 .PHONY: torture
 torture: build package hnswlib ## the same for hours
@@ -40,6 +40,11 @@ asan: bootstrap ## every test in short form under the address and undefined-beha
 .PHONY: tsan
 tsan: bootstrap ## every test in short form under the thread sanitizer
 	@tests/sanitized.sh thread build-tsan
+
+# make fuzz TARGET=sealed SECONDS=300 SEED=1; without TARGET all of them, one after the other.
+.PHONY: fuzz
+fuzz: bootstrap ## fuzz what a file may hold, with libFuzzer; options TARGET, SECONDS and SEED
+	@tests/fuzz.sh build-fuzz "$(or $(TARGET),all)" "$(or $(SECONDS),60)" "$(or $(SEED),1)"
 
 .PHONY: arm
 arm: bootstrap ## cross-compile for AArch64 and run kernel, format and unit tests under qemu
@@ -72,7 +77,7 @@ wheel: bootstrap ## a wheel in dist/
 
 .PHONY: clean
 clean: ## remove what was built, keep .venv
-	rm -rf build build-asan build-tsan build-arm dist
+	rm -rf build build-asan build-tsan build-arm build-fuzz dist
 
 .PHONY: bootstrap
 bootstrap:

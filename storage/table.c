@@ -67,8 +67,10 @@ static const struct table_entry *in_base(const struct table *t, uint64_t label)
         else
             high = middle;
     }
+    if (low == t->n_base)
+        return NULL; /* and there may be no base to point into */
     const struct table_entry *e = &t->base[low];
-    return low < t->n_base && e->label == label && e->slot != 0 && e->slot != TABLE_GONE ? e : NULL;
+    return e->label == label && e->slot != 0 && e->slot != TABLE_GONE ? e : NULL;
 }
 
 const struct table_entry *table_get(const struct table *t, uint64_t label)

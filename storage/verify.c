@@ -228,6 +228,9 @@ static navmap_status inspect(struct verify *v, struct layout *ret_layout,
                              struct store_stats *ret_stats)
 {
     TRY(verify_ground_open(v));
+    if (v->stop) /* before anything was mapped */
+        return fail(NAVMAP_ECORRUPT,
+                    "%s: data file and log do not belong together; run navmap verify", v->path);
     TRY(verify_room(v));
     TRY(verify_root(v));
     if (v->counts.damaged > 0)
