@@ -46,6 +46,13 @@ enum navmap_durability {
         1 /* durable and visible after navmap_flush(), navmap_close(), or a full stage */
 };
 
+enum navmap_codes { /* what searches measure with on their way; what they return is exact */
+    NAVMAP_CODES_DEFAULT = 0, /* NAVMAP_CODES_I8 */
+    NAVMAP_CODES_I8 = 1,      /* eight bits a dimension, beside the vectors: faster, dim + 8 bytes an
+                                 item more, in whole lines of 64 */
+    NAVMAP_CODES_NONE = 2     /* the vectors themselves */
+};
+
 /* Zero means the default everywhere except dim. */
 struct navmap_options {
     uint32_t struct_size; /* sizeof(struct navmap_options): fields may be added */
@@ -60,7 +67,9 @@ struct navmap_options {
     uint32_t slot_shift; /* slots per chunk as a power of two, 4..16; default chosen by size */
     uint32_t bounded;    /* navmap_new only: 1 = max_elements is a limit also when it is 0 */
     uint32_t flat; /* navmap_new only: 1 = no graph; every search is exact (navmap_search_exact);
-                      M, ef_construction and random_seed are not used */
+                      M, ef_construction, random_seed and codes are not used */
+    uint32_t codes; /* enum navmap_codes */
+    uint32_t reserved;
 };
 
 struct navmap_open_options {

@@ -31,12 +31,20 @@ navmap_status pool_reserve(struct pool *p, uint32_t ef, uint64_t nslots)
         frontier = POOL_LINE_MAX;
     if (frontier > p->cap_frontier && frontier < p->cap_frontier + (uint64_t)p->cap_frontier / 2)
         frontier = p->cap_frontier + (uint64_t)p->cap_frontier / 2;
+    if (!p->dists)
+        p->dists = malloc((POOL_LINE_MAX + 1) * sizeof *p->dists);
+    if (!p->tails)
+        p->tails = malloc((POOL_LINE_MAX + 1) * sizeof *p->tails);
+    if (!p->dists || !p->tails)
+        return fail(NAVMAP_ENOMEM, "beam: no memory for %u entries", POOL_LINE_MAX);
     TRY(grow(&p->entries, &p->cap_entries, (ef > POOL_LINE_MAX ? ef : POOL_LINE_MAX) + 1ull));
     return grow(&p->frontier, &p->cap_frontier, frontier);
 }
 
 void pool_free(struct pool *p)
 {
+    free(p->dists);
+    free(p->tails);
     free(p->entries);
     free(p->frontier);
     *p = (struct pool){0};
@@ -132,7 +140,7 @@ static void to_heaps(struct pool *p)
     uint32_t results = 0;
     p->n_frontier = 0;
     for (uint32_t i = 0; i < p->n; i++) {
-        struct pool_entry e = p->entries[i];
+        struct pool_entry e = {p->dists[i], (uint32_t)p->tails[i], (uint32_t)(p->tails[i] >> 32)};
         if (!(e.word & EXPANDED))
             p->frontier[p->n_frontier++] = e; /* ascending: a min-heap */
         e.word &= ~EXPANDED;
@@ -150,31 +158,41 @@ static void to_heaps(struct pool *p)
 
 /* Line -----------------------------------------------------------------------------------------*/
 
-static void line_offer(struct pool *p, struct pool_entry e)
+#define TAIL(id, word) ((uint64_t)(word) << 32 | (id))
+#define TAIL_EXPANDED TAIL(0, EXPANDED)
+
+static inline bool tail_is_result(uint64_t tail)
+{
+    return (tail & ~TAIL_EXPANDED) >> 32 != 0;
+}
+
+static inline void line_offer(struct pool *p, float dist, uint64_t tail)
 {
     /* The place after the equals: order of arrival.  Halved without a branch on the comparison,
      * which nobody could predict. */
     uint32_t lo = 0;
     for (uint32_t n = p->n; n > 0;) {
         uint32_t half = (n + 1) / 2;
-        lo += p->entries[lo + half - 1].dist <= e.dist ? half : 0;
+        lo += p->dists[lo + half - 1] <= dist ? half : 0;
         n -= half;
     }
-    memmove(p->entries + lo + 1, p->entries + lo, (p->n - lo) * sizeof e);
-    p->entries[lo] = e;
+    memmove(p->dists + lo + 1, p->dists + lo, (p->n - lo) * sizeof *p->dists);
+    memmove(p->tails + lo + 1, p->tails + lo, (p->n - lo) * sizeof *p->tails);
+    p->dists[lo] = dist;
+    p->tails[lo] = tail;
     p->n++;
     if (lo < p->next)
         p->next = lo;
-    p->n_results += e.word != 0;
+    p->n_results += tail >> 32 != 0;
     if (p->n_results < p->ef)
         return;
     if (p->n_results > p->ef) {
         p->n--; /* P2: the last one is a result, the ef+1st */
         p->n_results--;
     }
-    while ((p->entries[p->n - 1].word & ~EXPANDED) == 0)
+    while (!tail_is_result(p->tails[p->n - 1]))
         p->n--;
-    p->bound = p->entries[p->n - 1].dist;
+    p->bound = p->dists[p->n - 1];
 }
 
 void pool_offer(struct pool *p, float dist, uint32_t id, uint32_t word)
@@ -183,14 +201,13 @@ void pool_offer(struct pool *p, float dist, uint32_t id, uint32_t word)
         p->nearest = (struct pool_entry){dist, id, word};
     if (!(dist < p->bound))
         return;
-    struct pool_entry e = {dist, id, word};
     /* A result that pushes out the ef-th still fits; anything else would be one too many. */
     if (!p->heaps && p->n == POOL_LINE_MAX && (p->n_results < p->ef || word == 0))
         to_heaps(p);
     if (p->heaps)
-        heaps_offer(p, e);
+        heaps_offer(p, (struct pool_entry){dist, id, word});
     else
-        line_offer(p, e);
+        line_offer(p, dist, TAIL(id, word));
 }
 
 bool pool_next(struct pool *p, uint32_t *ret_id)
@@ -204,12 +221,14 @@ bool pool_next(struct pool *p, uint32_t *ret_id)
             sift_down(p->frontier, p->n_frontier, 0, +1);
         return true;
     }
-    while (p->next < p->n && (p->entries[p->next].word & EXPANDED))
+    while (p->next < p->n && (p->tails[p->next] & TAIL_EXPANDED))
         p->next++;
     if (p->next >= p->n)
         return false;
-    p->entries[p->next].word |= EXPANDED;
-    *ret_id = p->entries[p->next++].id;
+    p->tails[p->next] |= TAIL_EXPANDED;
+    *ret_id = (uint32_t)p->tails[p->next++];
+    while (p->next < p->n && (p->tails[p->next] & TAIL_EXPANDED))
+        p->next++; /* so that pool_peek() tells the truth */
     return true;
 }
 
@@ -222,10 +241,9 @@ const struct pool_entry *pool_finish(struct pool *p, uint32_t *ret_n)
     }
     uint32_t n = 0;
     for (uint32_t i = 0; i < p->n; i++) {
-        struct pool_entry e = p->entries[i];
-        e.word &= ~EXPANDED;
-        if (e.word != 0)
-            p->entries[n++] = e;
+        uint32_t word = (uint32_t)(p->tails[i] >> 32) & ~EXPANDED;
+        if (word != 0)
+            p->entries[n++] = (struct pool_entry){p->dists[i], (uint32_t)p->tails[i], word};
     }
     p->n = n;
     *ret_n = n;

@@ -38,7 +38,9 @@ struct pool {
     uint32_t n_results;
     bool heaps;
     struct pool_entry nearest;   /* offered so far, result or not; id 0 = none */
-    struct pool_entry *entries;  /* line, or max-heap of results */
+    float *dists;                /* line: POOL_LINE_MAX + 1 of these ... */
+    uint64_t *tails;             /* ... and of what belongs to each: word << 32 | id */
+    struct pool_entry *entries;  /* max-heap of results; at the end those of the line as well */
     struct pool_entry *frontier; /* heaps: min-heap; word is unused */
     uint32_t n_frontier;
     uint32_t cap_entries, cap_frontier;
@@ -54,6 +56,20 @@ void pool_reset(struct pool *p, uint32_t ef);
 void pool_offer(struct pool *p, float dist, uint32_t id, uint32_t word);
 /* The nearest node not expanded yet, which is expanded now; false when none can matter. */
 bool pool_next(struct pool *p, uint32_t *ret_id);
+/* The `ahead`-th after it, as things are; a guess, which is all that prefetching needs. */
+static inline bool pool_peek(const struct pool *p, uint32_t ahead, uint32_t *ret_id)
+{
+    if (p->heaps) {
+        if (ahead >= p->n_frontier)
+            return false;
+        *ret_id = p->frontier[ahead].id;
+        return true;
+    }
+    if (p->next + ahead >= p->n)
+        return false;
+    *ret_id = (uint32_t)p->tails[p->next + ahead];
+    return true;
+}
 /* End of search: the results, nearest first, equal distances in order of arrival (line).  The pool
  * takes no more offers until it is reset. */
 const struct pool_entry *pool_finish(struct pool *p, uint32_t *ret_n);

@@ -9,6 +9,7 @@
 #include <immintrin.h>
 #include <stdbool.h>
 
+#include "engine/distance/codes_levels.h"
 #include "engine/distance/fours.h"
 
 #define TARGET __attribute__((target("avx2")))
@@ -139,4 +140,4 @@ TARGET static void avx2_ip_many(const float *query, const float *const *stored, 
 }
 
 const struct distance_kernels distance_avx2 = {"avx2", avx2_l2, avx2_ip, avx2_l2_many,
-                                               avx2_ip_many};
+                                               avx2_ip_many, codes_many_avx2};

@@ -109,7 +109,7 @@ static void test_shelf(void **state)
         assert_ok(scratch_reserve(taken[i], 10, 100));
         assert_ok(scratch_reserve_build(taken[i], &l, 20));
         memset(taken[i]->vector, 1, 7 * sizeof(float));
-        memset(taken[i]->fresh, 1, 8 * sizeof(uint32_t));
+        memset(taken[i]->ids, 1, 8 * sizeof(uint32_t));
         memset(taken[i]->row, 1, 9 * sizeof(struct near));
         memset(taken[i]->chosen, 1, (LAYOUT_LEVEL_MAX + 1) * 8 * sizeof(struct near));
     }
