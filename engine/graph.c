@@ -69,7 +69,7 @@ struct target graph_target(const struct graph *g, struct scratch *s, const float
     const struct layout *l = &g->view->layout;
     if (l->code_stride == 0)
         return (struct target){vector, NULL};
-    codes_encode(l->space, vector, l->dim, l->code_stride, s->code);
+    codes_encode(vector, l->dim, l->code_stride, s->code);
     codes_prepare(l->space, s->code, l->code_stride, s->query);
     return (struct target){vector, s->query};
 }

@@ -84,7 +84,8 @@ static navmap_status check_options(const struct navmap_options *o)
         return fail(NAVMAP_EINVAL, "allow_replace_deleted is %u, must be 0 or 1",
                     o->allow_replace_deleted);
     if (o->codes > NAVMAP_CODES_NONE)
-        return fail(NAVMAP_EINVAL, "codes is %u, must be 0 (default), 1 (i8) or 2 (none)", o->codes);
+        return fail(NAVMAP_EINVAL, "codes is %u, must be 0 (default), 1 (i8) or 2 (none)",
+                    o->codes);
     if (o->slot_shift != 0 &&
         (o->slot_shift < LAYOUT_SHIFT_MIN || o->slot_shift > LAYOUT_SHIFT_MAX))
         return fail(NAVMAP_EINVAL, "slot_shift is %u, must be 0 or %u to %u", o->slot_shift,
@@ -120,7 +121,8 @@ static navmap_status attach_store(navmap_index *ix, struct store *store)
     if (distance_choose(l->space, l->dim, &ix->distance) != 0)
         status = fail(NAVMAP_EVERSION, "%s: distance %u is not known to this version",
                       store_path(store), l->space);
-    else if (l->code_scheme > CODES_SCHEME || (l->code_scheme != 0 && l->code_header != CODES_HEADER))
+    else if (l->code_scheme > CODES_SCHEME ||
+             (l->code_scheme != 0 && l->code_header != CODES_HEADER))
         status = fail(NAVMAP_EVERSION,
                       "%s: code scheme %u with a header of %u bytes is not known to this version",
                       store_path(store), l->code_scheme, l->code_header);

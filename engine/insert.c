@@ -63,22 +63,26 @@ static navmap_status reserve(navmap_index *ix, struct scratch *s, const struct g
 }
 
 /* The results of the beam as candidates, nearest first, thinned to M. */
-static uint32_t choose(const struct graph *g, struct scratch *s, struct near *ret_chosen)
+static uint32_t choose(const struct graph *g, struct scratch *s, uint32_t level,
+                       struct near *ret_chosen)
 {
     uint32_t n;
     const struct pool_entry *found = pool_finish(&s->pool, &n);
     for (uint32_t i = 0; i < n; i++)
         s->near[i] = (struct near){found[i].dist, found[i].id};
     n = select_diverse(g, g->self, s->near, n, g->M - g->M / 4, g->M, s->aside, s->near);
+    uint32_t kept = 0;
     for (uint32_t i = 0; i < n; i++)
-        ret_chosen[i] = s->near[i];
-    return n;
+        if (!g->all_live ||
+            graph_linkable(g, s->near[i].id, level)) /* a damaged file's may not be */
+            ret_chosen[kept++] = s->near[i];
+    return kept;
 }
 
 /* A4: everything linkable, by brute force. */
 static void scan(const struct graph *g, struct scratch *s, const struct target *to, uint32_t ef)
 {
-    pool_reset(&s->pool, ef);
+    pool_reset(&s->pool, ef, false);
     for (uint32_t slot = 1; slot < g->nslots; slot++)
         if (graph_linkable(g, slot, 0))
             pool_offer(&s->pool, graph_distance(g, to, slot), slot, STATE_WORD(0, SLOT_LIVE));
@@ -100,7 +104,7 @@ static bool find_neighbours(navmap_index *ix, struct scratch *s, const struct gr
             walk_search(g, s, to, slot, l, ef);
             if (s->pool.nearest.id != 0)
                 slot = s->pool.nearest.id;
-            ret_n[l] = choose(g, s, s->chosen + (size_t)l * g->M0);
+            ret_n[l] = choose(g, s, l, s->chosen + (size_t)l * g->M0);
         }
     }
     if (ret_n[0] != 0)
@@ -108,7 +112,7 @@ static bool find_neighbours(navmap_index *ix, struct scratch *s, const struct gr
     const struct disk_root root = store_root(ix->store);
     if (root.n_live + root.n_deleted > (g->dying != 0)) {
         scan(g, s, to, ef);
-        ret_n[0] = choose(g, s, s->chosen);
+        ret_n[0] = choose(g, s, 0, s->chosen);
     }
     return false;
 }

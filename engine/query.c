@@ -17,7 +17,7 @@
 #include "engine/walk_inline.h"
 #include "storage/fail.h"
 
-#define ATTEMPTS 4 /* q6: one, and three more when re-used slots were dropped */
+#define ATTEMPTS 4        /* q6: one, and three more when re-used slots were dropped */
 #define MORE_AT_LEAST 10u /* Q4 */
 
 bool index_read_hit(const navmap_index *ix, const struct view *v, const float *query, uint32_t slot,
@@ -90,6 +90,7 @@ static void rerank(struct query *q)
         if (end)
             break;
         struct hit hit;
+        q->s->tally.exact++;
         if (!read_candidate(q, &found[i], &hit)) {
             all = true;
             continue;
@@ -165,8 +166,7 @@ navmap_status index_walk(navmap_index *ix, struct scratch *s, const struct filte
         return index_scan(ix, s, filter, query, k);
     bool retry = true;
     for (int attempt = 0; retry && attempt < ATTEMPTS; attempt++) {
-        struct query q = {
-            .ix = ix, .s = s, .filter = filter, .vector = query, .k = k, .ef = ef};
+        struct query q = {.ix = ix, .s = s, .filter = filter, .vector = query, .k = k, .ef = ef};
         TRY(query_begin(&q));
         while (q.walking && walk_step(&q.walk))
             ;

@@ -36,7 +36,15 @@ struct hop {
     const float **vectors; /* ... their vectors */
 };
 
+/* What walks did with this memory since it was made. */
+struct tally {
+    uint64_t measured; /* distances on the way, of codes or of vectors */
+    uint64_t expanded; /* rows read on level 0 */
+    uint64_t exact;    /* vectors measured at the end */
+};
+
 struct scratch {
+    struct tally tally;
     struct visited visited;
     struct pool pool;
     struct rank rank;
@@ -46,7 +54,7 @@ struct scratch {
     struct codes_query *query; /* the code as a query */
     struct codes_query *pair;  /* another one's: graph.h */
     struct hop hops[2];
-    float *dists; /* M0 + 1: of a hop's */
+    float *dists;  /* M0 + 1: of a hop's */
     uint32_t *ids; /* M0 + 1: adding and repairing */
     /* Adding and repairing only: */
     struct near *near;   /* candidates of a selection */

@@ -15,7 +15,7 @@
 #include "storage/fail.h"
 
 #define DEFAULT_EF 10u
-#define LANES 4u
+#define LANES 2u
 #define ROWS_ALONE 4u /* rows for each thread that are not worth waking one, as hnswlib has it */
 
 /* Copy the answers out, the rest of the row padded. */
@@ -73,6 +73,7 @@ struct batch {
     navmap_status status;
     char detail[512];
     struct short_row *shorts; /* by worker: its lowest */
+    struct tally *tallies;    /* by worker */
 };
 
 static void fail_batch(struct batch *b, navmap_status status)
@@ -203,6 +204,14 @@ static bool side_by_side(const struct batch *b)
            b->nq > 1;
 }
 
+static void count(struct tally *t, struct scratch *s)
+{
+    t->measured += s->tally.measured;
+    t->expanded += s->tally.expanded;
+    t->exact += s->tally.exact;
+    s->tally = (struct tally){0};
+}
+
 /* A worker's share. */
 static void answer_rows(void *ctx, uint32_t worker)
 {
@@ -218,8 +227,11 @@ static void answer_rows(void *ctx, uint32_t worker)
         answer_in_lanes(b, s, &b->shorts[worker]);
     else
         answer_singly(b, s[0], &b->shorts[worker]);
-    for (uint32_t i = 0; i < n; i++)
+    for (uint32_t i = 0; i < n; i++) {
+        if (s[i])
+            count(&b->tallies[worker], s[i]);
         scratch_give(&b->ix->shelf, s[i]);
+    }
 }
 
 /* "at once" (row UINT64_MAX), or after all rows were answered. */
@@ -270,6 +282,7 @@ navmap_status index_search(navmap_index *ix, const char *what, index_searcher *s
     struct navmap_search_options o;
     struct filter filter = {0};
     struct short_row shorts[CREW_MAX];
+    struct tally tallies[CREW_MAX] = {{0}};
     TRY(index_check(ix, what));
     TRY(index_copy_options(options, sizeof o, "navmap_search_options", &o));
     TRY(check_request(ix, what, nq, queries, k, ret_labels, ret_distances));
@@ -282,7 +295,8 @@ navmap_status index_search(navmap_index *ix, const char *what, index_searcher *s
                       .ret_labels = ret_labels,
                       .ret_distances = ret_distances,
                       .ret_found = ret_found,
-                      .shorts = shorts};
+                      .shorts = shorts,
+                      .tallies = tallies};
     TRY(live_count(ix, &b.live));
     bool may_fail = nq != 0 && !o.allow_fewer;
     if (may_fail && k > b.live)
@@ -298,6 +312,11 @@ navmap_status index_search(navmap_index *ix, const char *what, index_searcher *s
     navmap_status status = may_fail && k > most ? too_few(&b, UINT64_MAX, most)
                                                 : run_batch(&b, o.num_threads, !may_fail);
     filter_release(&filter);
+    for (uint32_t i = 0; o.ret_counts && i < CREW_MAX; i++) {
+        o.ret_counts->measured += tallies[i].measured;
+        o.ret_counts->expanded += tallies[i].expanded;
+        o.ret_counts->exact += tallies[i].exact;
+    }
     return status;
 }
 

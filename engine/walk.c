@@ -5,8 +5,10 @@
  */
 #include "engine/walk.h"
 
+#include "engine/distance/codes_levels.h"
 #include "engine/filter.h"
 #include "engine/walk_inline.h"
+#include "engine/walk_levels.h"
 
 /* Payloads, rows and states are where the map has them: for queries, and for the writer of an index
  * that is written through. */
@@ -81,6 +83,8 @@ WALK_INLINE bool gather(struct walk *w, struct hop *hop, bool edit, bool coded)
     const _Atomic uint32_t *row = walk_row(g, edit || g->edit, node, w->level);
     hop->n = row ? unmet(g, &w->s->visited, row, w->level == 0 ? g->M0 : g->M, hop->ids) : 0;
     walk_locate(g, edit, coded, hop->ids, hop->n, hop);
+    w->s->tally.measured += hop->n;
+    w->s->tally.expanded++;
     return true;
 }
 
@@ -118,13 +122,58 @@ static void score(struct walk *w, struct hop *hop)
         prefetch_row(g, next, w->level);
 }
 
+static bool general_step(struct walk *w)
+{
+    struct hop *hop = &w->s->hops[w->turn], *other = &w->s->hops[w->turn ^ 1];
+    if (!w->more)
+        return false;
+    w->more = gather_any(w, other); /* K1 */
+    score(w, hop);
+    w->more = w->more || gather_any(w, other);
+    w->turn ^= 1;
+    return w->more;
+}
+
+/* The level was settled once (distance.h); its kernel tells which one it is. */
+static walk_step_fn *fast_step(const struct distance *d)
+{
+#if defined(__x86_64__)
+    if (d->codes == codes_many_avx2)
+        return walk_step_avx2;
+    if (d->codes == codes_many_avx512)
+        return walk_step_avx512;
+    if (d->codes == codes_many_vnni)
+        return walk_step_vnni;
+#endif
+    (void)d;
+    return NULL;
+}
+
+static void make_fast(struct walk *w, walk_step_fn *fast)
+{
+    const struct view *v = w->g->view;
+    const struct layout *l = &v->layout;
+    const uint8_t *chunk = v->base + layout_chunk_off(l, 0);
+    w->step = fast;
+    w->place = (struct walk_place){.rows = chunk + l->off_row,
+                                   .codes = chunk + l->off_code,
+                                   .chunk_bytes = l->chunk_bytes,
+                                   .shift = l->slot_shift,
+                                   .mask = l->slots_per_chunk - 1,
+                                   .row_stride = l->row_stride,
+                                   .code_stride = l->code_stride};
+}
+
 void walk_begin(struct walk *w, const struct graph *g, struct scratch *s, const struct target *to,
                 uint32_t slot, uint32_t level, uint32_t ef)
 {
     struct hop *hop = &s->hops[0];
-    *w = (struct walk){.g = g, .s = s, .to = *to, .level = level};
+    *w = (struct walk){.g = g, .s = s, .to = *to, .level = level, .step = general_step};
+    walk_step_fn *fast = fast_step(g->distance);
+    if (fast && level == 0 && to->code && is_mapped(g) && !g->sieve)
+        make_fast(w, fast);
     visited_clear(&s->visited);
-    pool_reset(&s->pool, ef);
+    pool_reset(&s->pool, ef, g->all_live);
     visited_test_set(&s->visited, slot);
     if (g->edit && g->self != 0)
         visited_test_set(&s->visited, g->self);
@@ -135,16 +184,9 @@ void walk_begin(struct walk *w, const struct graph *g, struct scratch *s, const 
     w->more = gather_any(w, hop);
 }
 
-bool walk_step(struct walk *w)
+void walk_offer(struct walk *w, float d, uint32_t id)
 {
-    struct hop *hop = &w->s->hops[w->turn], *other = &w->s->hops[w->turn ^ 1];
-    if (!w->more)
-        return false;
-    w->more = gather_any(w, other); /* K1 */
-    score(w, hop);
-    w->more = w->more || gather_any(w, other);
-    w->turn ^= 1;
-    return w->more;
+    offer(w->g, &w->s->pool, d < FLT_MAX ? d : FLT_MAX, id, w->level);
 }
 
 void walk_search(const struct graph *g, struct scratch *s, const struct target *to, uint32_t slot,

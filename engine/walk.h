@@ -22,6 +22,16 @@
 
 #include "engine/graph.h"
 
+/* Where rows and codes of the mapping are: chunk * chunk_bytes + place * stride behind these. */
+struct walk_place {
+    const uint8_t *rows, *codes;
+    uint64_t chunk_bytes;
+    uint32_t shift, mask, row_stride, code_stride;
+};
+
+struct walk;
+typedef bool walk_step_fn(struct walk *w);
+
 struct walk {
     const struct graph *g;
     struct scratch *s;
@@ -29,6 +39,8 @@ struct walk {
     uint32_t level;
     uint32_t turn; /* of s->hops, the one that was gathered and is to be measured */
     bool more;     /* there is one */
+    walk_step_fn *step;
+    struct walk_place place; /* of a fast one (walk_fast.h) */
 };
 
 /* Begin at `slot` with a beam of `ef`; s->visited and s->pool must be reserved. */
@@ -36,7 +48,10 @@ void walk_begin(struct walk *w, const struct graph *g, struct scratch *s, const 
                 uint32_t slot, uint32_t level, uint32_t ef);
 /* False when the walk has come to its end: the results are in s->pool (pool_finish), and
  * s->pool.nearest. */
-bool walk_step(struct walk *w);
+static inline bool walk_step(struct walk *w)
+{
+    return w->step(w);
+}
 
 /* All of it. */
 void walk_search(const struct graph *g, struct scratch *s, const struct target *to, uint32_t slot,

@@ -28,7 +28,7 @@ static float largest(const float *v, uint32_t dim)
     return most;
 }
 
-void codes_encode(uint32_t space, const float *v, uint32_t dim, uint32_t stride, uint8_t *ret_row)
+void codes_encode(const float *v, uint32_t dim, uint32_t stride, uint8_t *ret_row)
 {
     float most = largest(v, dim), header[2] = {0, 0};
     memset(ret_row, 0, stride);
@@ -42,12 +42,8 @@ void codes_encode(uint32_t space, const float *v, uint32_t dim, uint32_t stride,
         norm += c * c;
         ret_row[CODES_HEADER + i] = (uint8_t)(int8_t)c;
     }
-    if (space == NAVMAP_COSINE)
-        header[0] = 1.0f / sqrtf((float)norm);
-    else
-        header[0] = most / CODE_MOST;
-    if (space == NAVMAP_L2)
-        header[1] = header[0] * header[0] * (float)norm;
+    header[0] = most / CODE_MOST;
+    header[1] = header[0] * header[0] * (float)norm;
     memcpy(ret_row, header, sizeof header);
 }
 
@@ -69,6 +65,7 @@ void codes_prepare(uint32_t space, const uint8_t *row, uint32_t stride,
     memcpy(header, ret_query->c, sizeof header);
     memset(ret_query->c, 0, CODES_HEADER);
     ret_query->stride = stride;
+    ret_query->weight = space == NAVMAP_L2 ? 1.0f : 0.0f;
     ret_query->base = space == NAVMAP_L2 ? header[1] : 1.0f;
     ret_query->mult = space == NAVMAP_L2 ? 2.0f * header[0] : header[0];
 }
@@ -89,7 +86,7 @@ MAY_RACE static float scalar_one(const struct codes_query *q, const uint8_t *row
     for (uint32_t i = 0; i < q->stride; i++) /* whole lines, so that it becomes vectors */
         dot += q->c[i] * (int8_t)row[i];
 #endif
-    return (q->base + header[1]) - (q->mult * header[0]) * (float)dot;
+    return (q->base + q->weight * header[1]) - (q->mult * header[0]) * (float)dot;
 }
 
 void codes_many_scalar(const struct codes_query *query, const uint8_t *const *rows, uint32_t n,

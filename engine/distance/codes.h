@@ -6,12 +6,15 @@
  * moved and dropped at any time (per-vector scales: Aguerrebere et al., "Similarity search in the
  * blink of an eye with compressed indices", 2023, section 3, without its centring).
  *
- *     scale f32, bias f32, dim bytes, zeros      distance = (base + bias) - (mult * scale) * dot
+ *     scale f32, norm f32, dim bytes, zeros       x' = scale * c, norm = |x'|^2
  *
- *     l2       base = |x'|^2 of the query, bias = |y'|^2 of the row, mult = 2 * scale of the query,
- *              x' = scale * c: the distance of the two coded vectors
- *     ip       base = 1, bias = 0, mult = scale of the query
- *     cosine   as ip, but scale = 1/|c|, which makes the coded vector one of length 1
+ *     distance = (base + weight * norm) - (mult * scale) * dot
+ *
+ *     l2           base = norm of the query, weight = 1, mult = 2 * scale of the query: the distance
+ *                  of the two coded vectors
+ *     ip, cosine   base = 1, weight = 0, mult = scale of the query
+ *
+ * So a row does not depend on the metric, of which a file may get another one when it is loaded.
  *
  * O1  The dot product is one of integers, exact at every level, and the floats around it are
  *     rounded in the order above: all levels give the same bits, so does either of two rows as the
@@ -27,12 +30,12 @@
 #include <stdint.h>
 
 #define CODES_SCHEME 1u /* layout.h, code_scheme */
-#define CODES_HEADER 8u /* code_header: scale, bias */
+#define CODES_HEADER 8u /* code_header: scale, norm */
 #define CODES_LINE 64u
 
 /* A row made ready to be compared with many. */
 struct codes_query {
-    float base, mult;
+    float base, weight, mult;
     uint32_t stride;
     _Alignas(CODES_LINE) int8_t c[]; /* stride bytes (O3) */
 };
@@ -47,10 +50,11 @@ static inline uint64_t codes_query_bytes(uint32_t stride)
 typedef void codes_many_fn(const struct codes_query *query, const uint8_t *const *rows, uint32_t n,
                            float *ret);
 
-/* The row of a vector (`space` is enum navmap_space, for cosine the vector is normalised).  Finite
- * input; a vector all of whose elements are below 1e-35 in size is coded as zero. */
-void codes_encode(uint32_t space, const float *v, uint32_t dim, uint32_t stride, uint8_t *ret_row);
-/* The query of a row, which may be one that is being rewritten (O2). */
+/* The row of a vector.  Finite input; one whose elements are all below 1e-35 in size is coded as
+ * zero. */
+void codes_encode(const float *v, uint32_t dim, uint32_t stride, uint8_t *ret_row);
+/* The query of a row, which may be one that is being rewritten (O2); `space` is enum
+ * navmap_space. */
 void codes_prepare(uint32_t space, const uint8_t *row, uint32_t stride,
                    struct codes_query *ret_query);
 

@@ -52,8 +52,9 @@ CODES_AVX2 void codes_avx2_four(const struct codes_query *q, const uint8_t *cons
     __m128 y =
         _mm_castsi128_ps(_mm_unpacklo_epi32(codes_avx2_header_of(r2), codes_avx2_header_of(r3)));
     __m128 scale = _mm_mul_ps(_mm_set1_ps(q->mult), _mm_movelh_ps(x, y));
-    __m128 bias = _mm_add_ps(_mm_set1_ps(q->base), _mm_movehl_ps(y, x));
-    _mm_storeu_ps(ret, _mm_sub_ps(bias, _mm_mul_ps(scale, dot)));
+    __m128 norm = _mm_mul_ps(_mm_set1_ps(q->weight), _mm_movehl_ps(y, x));
+    norm = _mm_add_ps(_mm_set1_ps(q->base), norm);
+    _mm_storeu_ps(ret, _mm_sub_ps(norm, _mm_mul_ps(scale, dot)));
 }
 
 #endif

@@ -67,8 +67,9 @@ void codes_avx512_finish(const struct codes_query *q, __m128i sums, const uint8_
     __m128 y = _mm_castsi128_ps(
         _mm_unpacklo_epi32(codes_avx512_header_of(r[2]), codes_avx512_header_of(r[3])));
     __m128 scale = _mm_mul_ps(_mm_set1_ps(q->mult), _mm_movelh_ps(x, y));
-    __m128 bias = _mm_add_ps(_mm_set1_ps(q->base), _mm_movehl_ps(y, x));
-    _mm_storeu_ps(ret, _mm_sub_ps(bias, _mm_mul_ps(scale, dot)));
+    __m128 norm = _mm_mul_ps(_mm_set1_ps(q->weight), _mm_movehl_ps(y, x));
+    norm = _mm_add_ps(_mm_set1_ps(q->base), norm);
+    _mm_storeu_ps(ret, _mm_sub_ps(norm, _mm_mul_ps(scale, dot)));
 }
 
 CODES_AVX512(CODES_VNNI)

@@ -31,10 +31,10 @@ INLINE void finish(const struct codes_query *q, int32x4_t s0, int32x4_t s1, int3
     float32x2_t h0 = vreinterpret_f32_u8(vld1_u8(r[0])), h1 = vreinterpret_f32_u8(vld1_u8(r[1]));
     float32x2_t h2 = vreinterpret_f32_u8(vld1_u8(r[2])), h3 = vreinterpret_f32_u8(vld1_u8(r[3]));
     float32x4_t scale = vcombine_f32(vzip1_f32(h0, h1), vzip1_f32(h2, h3));
-    float32x4_t bias = vcombine_f32(vzip2_f32(h0, h1), vzip2_f32(h2, h3));
-    bias = vaddq_f32(vdupq_n_f32(q->base), bias);
+    float32x4_t norm = vcombine_f32(vzip2_f32(h0, h1), vzip2_f32(h2, h3));
+    norm = vaddq_f32(vdupq_n_f32(q->base), vmulq_f32(vdupq_n_f32(q->weight), norm));
     scale = vmulq_f32(vdupq_n_f32(q->mult), scale);
-    vst1q_f32(ret, vsubq_f32(bias, vmulq_f32(scale, dot)));
+    vst1q_f32(ret, vsubq_f32(norm, vmulq_f32(scale, dot)));
 }
 
 /* Four rows, with `add` for sixteen bytes of one. */

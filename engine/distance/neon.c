@@ -148,7 +148,7 @@ static void neon_ip_many(const float *query, const float *const *stored, uint32_
     distance_by_fours(neon_ip, four_ip, query, stored, n, dim, ret);
 }
 
-const struct distance_kernels distance_neon = {"neon", neon_l2, neon_ip, neon_l2_many,
-                                               neon_ip_many, codes_many_neon};
-const struct distance_kernels distance_dot = {"neondot", neon_l2, neon_ip, neon_l2_many,
-                                              neon_ip_many, codes_many_dot};
+const struct distance_kernels distance_neon = {"neon",       neon_l2,      neon_ip,
+                                               neon_l2_many, neon_ip_many, codes_many_neon};
+const struct distance_kernels distance_dot = {"neondot",    neon_l2,      neon_ip,
+                                              neon_l2_many, neon_ip_many, codes_many_dot};
