@@ -156,7 +156,7 @@ static void *make_checkpoint(void *ctx)
 {
     (void)ctx;
     checkpoints = true;
-    beside.flushed = store_flush(beside.s);
+    beside.flushed = store_relieve(beside.s); /* a checkpoint and nothing else */
     return NULL;
 }
 
@@ -179,8 +179,15 @@ static void begin(enum kill_point hold_commit, enum kill_point hold_checkpoint)
     beside.hold_commit = hold_commit;
     beside.hold_checkpoint = hold_checkpoint;
     io_hooks = &hooks;
-    struct store *s = create(0, &full);
+    const struct store_options short_log = {.durability = STORE_FULL, .ckpt_bytes = 300};
+    struct store *s = create(0, &short_log);
     assert_int_equal(add(s, 1, 0, 1), NAVMAP_OK);
+    assert_int_equal(store_flush(s), NAVMAP_OK);
+    assert_int_equal(mark(s, 1, true), NAVMAP_OK);
+    assert_int_equal(mark(s, 1, false), NAVMAP_OK);
+    struct store_stats st; /* the log is long, but not so long that the commit cuts it itself */
+    assert_int_equal(store_stats_read(s, &st), NAVMAP_OK);
+    assert_true(st.wal_bytes > 300 && st.wal_bytes <= 600);
     beside.s = s;
 }
 
@@ -253,6 +260,68 @@ static void test_applied_is_last(void **state)
     end();
 }
 
+/* The log's length ----------------------------------------------------------------------------- */
+
+static uint32_t slices;
+
+static void count_slices(void *ctx, enum kill_point point)
+{
+    (void)ctx;
+    slices += point == KP_K3_SLICE;
+}
+
+static const struct io_hooks counting = {.kill_point = count_slices};
+
+/* C7: without it the log would grow for ever. */
+static void test_log_stays_short(void **state)
+{
+    (void)state;
+    const struct store_options short_log = {.durability = STORE_FULL, .ckpt_bytes = 1 << 14};
+    struct store_stats st;
+    struct store *s = create(0, &short_log);
+    for (uint64_t label = 0; label < 300; label++) {
+        assert_int_equal(add(s, label, 0, 1), NAVMAP_OK);
+        assert_int_equal(store_stats_read(s, &st), NAVMAP_OK);
+        assert_true(st.wal_bytes < 3 << 14);
+    }
+    assert_int_equal(store_close(s), NAVMAP_OK);
+}
+
+/* K3: a log of more frames than one transaction may delete is deleted all the same. */
+static void test_slices(void **state)
+{
+    (void)state;
+    const struct layout_params p = {.dim = 1, .M = 512, .ef_construction = 8, .slot_shift = 10};
+    const struct store_options one_commit = {.durability = STORE_MANUAL, .ckpt_bytes = 1 << 30};
+    struct store *s = NULL;
+    struct wal *w;
+    struct wal_txn t;
+    bool more = true;
+    float v = 1;
+    slices = 0;
+    io_hooks = &counting;
+    assert_int_equal(store_create(path, &p, 0, &one_commit, &s), NAVMAP_OK);
+    assert_int_equal(store_write_begin(s, 8300), NAVMAP_OK);
+    for (uint64_t label = 0; label < 8300; label++) { /* a row is as long as a frame */
+        struct store_item item;
+        assert_int_equal(store_item_begin(s, label, 0, &item), NAVMAP_OK);
+        store_item_payload(s, &item, NULL, &v);
+        store_row_edit(s, item.slot, 0)[0] = 1;
+        store_item_end(s, &item);
+    }
+    store_write_end(s);
+    assert_int_equal(store_flush(s), NAVMAP_OK);
+    assert_true(slices >= 2);
+    assert_int_equal(wal_acquire(path, true, &w), NAVMAP_OK);
+    assert_int_equal(wal_txn_write(w, &t), NAVMAP_OK);
+    assert_int_equal(wal_check_frames(&t, 0), NAVMAP_OK); /* none is left */
+    assert_int_equal(wal_delete_upto(&t, UINT64_MAX, 0, &more), NAVMAP_OK);
+    assert_false(more);
+    wal_txn_abort(&t);
+    wal_release(w);
+    assert_int_equal(store_close(s), NAVMAP_OK);
+}
+
 #define CASE(name) cmocka_unit_test_setup_teardown(name, setup, unhook)
 
 int main(void)
@@ -266,6 +335,8 @@ int main(void)
         CASE(test_cut_behind_the_commit_point),
         CASE(test_checkpoint_waits_for_apply),
         CASE(test_applied_is_last),
+        CASE(test_log_stays_short),
+        CASE(test_slices),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

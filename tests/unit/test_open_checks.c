@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <lmdb.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <time.h>
 
@@ -452,6 +453,69 @@ static void test_nothing_is_stored_of_a_bad_log(void **state)
     assert_int_equal(lost, 0);
 }
 
+/* O5: a ROOT that was not written back, in a file that was not made longer: the log has both. */
+static void test_short_file(void **state)
+{
+    (void)state;
+    struct disk_root root;
+    char name[160];
+    struct stat st;
+    create_closed();
+    bytes_of(DATA, LAYOUT_ROOT_OFFSET, &root, sizeof root, false);
+    data_file(name, DATA);
+    assert_int_equal(stat(name, &st), 0);
+    crash(200, 1);
+    bytes_of(DATA, LAYOUT_ROOT_OFFSET, &root, sizeof root, true);
+    assert_int_equal(truncate(name, st.st_size), 0);
+    struct store *s = open_as(STORE_WRITE, &full);
+    for (uint64_t label = 1; label < 200; label++)
+        check_vector(s, label, 1);
+    assert_int_equal(store_close(s), NAVMAP_OK);
+}
+
+/* O2: readers that were killed hold no place and no page any longer. */
+static void test_killed_readers_are_cleared(void **state)
+{
+    (void)state;
+    int ready[2], how, dead = -1;
+    char name[160];
+    create_closed();
+    pid_t readers[2];
+    assert_int_equal(pipe(ready), 0);
+    for (int i = 0; i < 2; i++) {
+        readers[i] = fork();
+        if (readers[i] == 0) {
+            struct wal *w;
+            struct wal_txn t;
+            if (wal_acquire(path, false, &w) != NAVMAP_OK || wal_txn_read(w, &t) != NAVMAP_OK ||
+                write(ready[1], "r", 1) != 1)
+                _exit(1);
+            for (;;)
+                (void)pause();
+        }
+        char byte;
+        assert_int_equal(read(ready[0], &byte, 1), 1);
+    }
+    assert_int_equal(kill(readers[0], SIGKILL), 0); /* the other one keeps the table in being */
+    assert_int_equal(waitpid(readers[0], &how, 0), readers[0]);
+    struct store *s = open_as(STORE_WRITE, &full);
+    pid_t child = fork();
+    if (child == 0) {
+        MDB_env *env;
+        data_file(name, "wal.mdb");
+        if (mdb_env_create(&env) != 0 || mdb_env_set_maxdbs(env, 4) != 0 ||
+            mdb_env_open(env, name, MDB_NOSUBDIR, 0644) != 0 || mdb_reader_check(env, &dead) != 0)
+            _exit(100);
+        _exit(dead);
+    }
+    assert_int_equal(waitpid(child, &how, 0), child);
+    assert_int_equal(how, 0);
+    assert_int_equal(kill(readers[1], SIGKILL), 0);
+    assert_int_equal(waitpid(readers[1], &how, 0), readers[1]);
+    assert_int_equal(store_close(s), NAVMAP_OK);
+    assert_int_equal(close(ready[0]) | close(ready[1]), 0);
+}
+
 /* O8: what recovery stored is a checkpoint as soon as the index is open. */
 static void test_recovery_cuts_the_log(void **state)
 {
@@ -507,6 +571,8 @@ int main(void)
         CASE(test_missing_frame),
         CASE(test_repeated_record),
         CASE(test_nothing_is_stored_of_a_bad_log),
+        CASE(test_short_file),
+        CASE(test_killed_readers_are_cleared),
         CASE(test_recovery_cuts_the_log),
         CASE(test_reader_without_permission),
     };
