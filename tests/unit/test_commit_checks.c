@@ -1,5 +1,5 @@
-/* test_commit_checks.c -- what a commit and a checkpoint check before they believe, and what may
- * run beside them: each of these checks guards against somebody else, so nobody else misses it.
+/* test_commit_checks.c -- what a commit and a checkpoint check before they believe, what may run
+ * beside them, and in which order a save does what it does: nobody else misses these.
  */
 #include "tests/unit/store_tools.h"
 
@@ -7,6 +7,7 @@
 #include <stdatomic.h>
 #include <time.h>
 
+#include "engine/navmap.h"
 #include "storage/io.h"
 #include "storage/labels.h"
 #include "storage/wal.h"
@@ -322,6 +323,44 @@ static void test_slices(void **state)
     assert_int_equal(store_close(s), NAVMAP_OK);
 }
 
+/* A save --------------------------------------------------------------------------------------- */
+
+static char steps[8]; /* F the file is synced, R it is renamed, D the folder is synced */
+static uint32_t n_steps;
+
+static void note_step(void *ctx, const struct io_event *e, int error)
+{
+    struct stat st;
+    (void)ctx;
+    char step = 0;
+    if (e->kind == IO_RENAME)
+        step = 'R';
+    else if (e->kind == IO_FSYNC && fstat(e->fd, &st) == 0)
+        step = S_ISDIR(st.st_mode) ? 'D' : 'F';
+    if (step && error == 0 && n_steps < sizeof steps - 1)
+        steps[n_steps++] = step;
+}
+
+/* Synced before it gets its name, and the name before the call returns. */
+static void test_order_of_a_save(void **state)
+{
+    (void)state;
+    static const struct io_hooks noting = {.after = note_step};
+    const struct navmap_options o = {
+        .struct_size = sizeof o, .dim = 2, .M = 4, .ef_construction = 8};
+    const float v[2] = {1, 2};
+    const uint64_t label = 5;
+    navmap_index *ix = NULL;
+    io_hooks = &noting;
+    assert_int_equal(navmap_new(&o, &ix), NAVMAP_OK);
+    assert_int_equal(navmap_add(ix, 1, v, &label, NULL, NULL), NAVMAP_OK);
+    memset(steps, 0, sizeof steps);
+    n_steps = 0;
+    assert_int_equal(navmap_save(ix, path), NAVMAP_OK);
+    assert_string_equal(steps, "FRD");
+    assert_int_equal(navmap_close(ix), NAVMAP_OK);
+}
+
 #define CASE(name) cmocka_unit_test_setup_teardown(name, setup, unhook)
 
 int main(void)
@@ -337,6 +376,7 @@ int main(void)
         CASE(test_applied_is_last),
         CASE(test_log_stays_short),
         CASE(test_slices),
+        CASE(test_order_of_a_save),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

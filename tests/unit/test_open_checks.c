@@ -1,7 +1,7 @@
-/* test_open_checks.c -- what an open checks before it believes, and whom it waits for (O1..O8, and
- * the reader's way in).
+/* test_open_checks.c -- whom an open waits for, whose files it takes, and what it leaves of those
+ * that nobody needs (O1..O4, and the reader's way in).
  */
-#include "tests/unit/store_tools.h"
+#include "tests/unit/open_tools.h"
 
 #include <errno.h>
 #include <lmdb.h>
@@ -11,92 +11,11 @@
 #include <time.h>
 
 #include "storage/checksum.h"
-#include "storage/io.h"
-#include "storage/lock.h"
-#include "storage/wal.h"
-
-#define DATA "data-00000001.navmap"
 
 static void sleep_ms(long ms)
 {
     const struct timespec t = {ms / 1000, ms % 1000 * 1000000};
     (void)nanosleep(&t, NULL);
-}
-
-static int unhook(void **state)
-{
-    io_hooks = NULL;
-    return teardown(state);
-}
-
-static void copy_file(const char *from, const char *to)
-{
-    char text[400];
-    (void)snprintf(text, sizeof text, "cp %s/%s %s/%s", path, from, path, to);
-    assert_int_equal(system(text), 0);
-}
-
-static void refused(enum store_mode mode, navmap_status expected, const char *why)
-{
-    struct store *s = NULL;
-    navmap_status status = store_open(path, mode, &full, &s);
-    if (status != expected || !strstr(navmap_error_detail(), why))
-        print_message("%s: %s\n", navmap_strerror(status), navmap_error_detail());
-    assert_int_equal(status, expected);
-    assert_non_null(strstr(navmap_error_detail(), why));
-}
-
-/* An index with a log: a child dies without closing. */
-static void crash(uint64_t labels, uint64_t batch)
-{
-    pid_t child = fork();
-    if (child == 0) {
-        struct store *w = NULL;
-        if (store_open(path, STORE_WRITE, &full, &w) != NAVMAP_OK)
-            _exit(1);
-        if (store_write_begin(w, batch) != NAVMAP_OK)
-            _exit(2);
-        for (uint64_t label = 0; label < labels; label++)
-            if (stage_item(w, label, 1, 0) != NAVMAP_OK)
-                _exit(3);
-        store_write_end(w);
-        if (store_settle(w) != NAVMAP_OK || mark(w, 0, true) != NAVMAP_OK)
-            _exit(4);
-        _exit(0);
-    }
-    int how;
-    assert_int_equal(waitpid(child, &how, 0), child);
-    assert_int_equal(how, 0);
-}
-
-static void create_closed(void)
-{
-    struct store *s = create(0, &full);
-    assert_int_equal(add(s, 1000, 0, 1), NAVMAP_OK);
-    assert_int_equal(store_close(s), NAVMAP_OK);
-}
-
-static void data_file(char name[160], const char *file)
-{
-    (void)snprintf(name, 160, "%s/%s", path, file);
-}
-
-static void remove_file(const char *file)
-{
-    char name[160];
-    data_file(name, file);
-    assert_int_equal(unlink(name), 0);
-}
-
-/* Read or write `n` bytes of a file of the index. */
-static void bytes_of(const char *file, uint64_t off, void *bytes, size_t n, bool write)
-{
-    char name[160];
-    data_file(name, file);
-    int fd = open(name, O_RDWR);
-    assert_true(fd >= 0);
-    assert_int_equal(write ? pwrite(fd, bytes, n, (off_t)off) : pread(fd, bytes, n, (off_t)off), n);
-    assert_int_equal(close(fd), 0);
 }
 
 /* Locks ---------------------------------------------------------------------------------------- */
@@ -361,118 +280,6 @@ static void test_superseded_file(void **state)
     assert_int_equal(store_close(s), NAVMAP_OK);
 }
 
-/* The log (O6) --------------------------------------------------------------------------------- */
-
-static void edit_log(void (*edit)(MDB_txn *txn, MDB_dbi log, uint64_t last), uint64_t last)
-{
-    MDB_env *env;
-    MDB_txn *txn;
-    MDB_dbi log;
-    char name[160];
-    data_file(name, "wal.mdb");
-    assert_int_equal(mdb_env_create(&env), 0);
-    assert_int_equal(mdb_env_set_maxdbs(env, 4), 0);
-    assert_int_equal(mdb_env_open(env, name, MDB_NOSUBDIR, 0644), 0);
-    assert_int_equal(mdb_txn_begin(env, NULL, 0, &txn), 0);
-    assert_int_equal(mdb_dbi_open(txn, "wal", 0, &log), 0);
-    edit(txn, log, last);
-    assert_int_equal(mdb_txn_commit(txn), 0);
-    mdb_env_close(env);
-}
-
-static void frame_key(uint8_t key[12], uint64_t lsn, uint32_t seq)
-{
-    for (int i = 0; i < 8; i++)
-        key[i] = (uint8_t)(lsn >> (56 - 8 * i));
-    for (int i = 0; i < 4; i++)
-        key[8 + i] = (uint8_t)(seq >> (24 - 8 * i));
-}
-
-static void drop_frame(MDB_txn *txn, MDB_dbi log, uint64_t last)
-{
-    uint8_t name[12];
-    MDB_val key = {sizeof name, name};
-    frame_key(name, last - 1, 1); /* the last record is a mark, of one frame */
-    assert_int_equal(mdb_del(txn, log, &key, NULL), 0);
-}
-
-static void test_missing_frame(void **state)
-{
-    (void)state;
-    create_closed();
-    crash(60, 1);
-    edit_log(drop_frame, 3);
-    refused(STORE_WRITE, NAVMAP_ECORRUPT, "out of order");
-}
-
-/* A record in another one's place: its sum holds, for its own lsn. */
-static void repeat_record(MDB_txn *txn, MDB_dbi log, uint64_t last)
-{
-    uint8_t from[12], to[12], bytes[4096];
-    MDB_val key = {sizeof from, from}, value;
-    frame_key(from, last - 1, 0);
-    frame_key(to, last, 0);
-    assert_int_equal(mdb_get(txn, log, &key, &value), 0);
-    assert_true(value.mv_size <= sizeof bytes);
-    memcpy(bytes, value.mv_data, value.mv_size);
-    value.mv_data = bytes;
-    key.mv_data = to;
-    assert_int_equal(mdb_put(txn, log, &key, &value, 0), 0);
-}
-
-static void test_repeated_record(void **state)
-{
-    (void)state;
-    create_closed();
-    crash(1, 1);
-    edit_log(repeat_record, 3);
-    refused(STORE_WRITE, NAVMAP_ECORRUPT, "lsn: expected");
-}
-
-/* All is checked before anything is stored. */
-static void test_nothing_is_stored_of_a_bad_log(void **state)
-{
-    (void)state;
-    create_closed();
-    crash(60, 1000000); /* direct payloads */
-    struct layout l;
-    struct disk_header h;
-    int read_only;
-    char name[160];
-    struct stat st;
-    bytes_of(DATA, 0, &h, sizeof h, false);
-    data_file(name, DATA);
-    assert_int_equal(stat(name, &st), 0);
-    assert_int_equal(layout_read_header(&h, (uint64_t)st.st_size, DATA, &l, &read_only), NAVMAP_OK);
-    float wrong = 77;
-    uint32_t lost = 0;
-    bytes_of(DATA, layout_vec_off(&l, 30), &wrong, sizeof wrong, true);
-    bytes_of(DATA, layout_state_off(&l, 20), &lost, sizeof lost, true); /* a replay would mend it */
-    refused(STORE_WRITE, NAVMAP_ECORRUPT, "slot 30");
-    bytes_of(DATA, layout_state_off(&l, 20), &lost, sizeof lost, false);
-    assert_int_equal(lost, 0);
-}
-
-/* O5: a ROOT that was not written back, in a file that was not made longer: the log has both. */
-static void test_short_file(void **state)
-{
-    (void)state;
-    struct disk_root root;
-    char name[160];
-    struct stat st;
-    create_closed();
-    bytes_of(DATA, LAYOUT_ROOT_OFFSET, &root, sizeof root, false);
-    data_file(name, DATA);
-    assert_int_equal(stat(name, &st), 0);
-    crash(200, 1);
-    bytes_of(DATA, LAYOUT_ROOT_OFFSET, &root, sizeof root, true);
-    assert_int_equal(truncate(name, st.st_size), 0);
-    struct store *s = open_as(STORE_WRITE, &full);
-    for (uint64_t label = 1; label < 200; label++)
-        check_vector(s, label, 1);
-    assert_int_equal(store_close(s), NAVMAP_OK);
-}
-
 /* O2: readers that were killed hold no place and no page any longer. */
 static void test_killed_readers_are_cleared(void **state)
 {
@@ -516,21 +323,6 @@ static void test_killed_readers_are_cleared(void **state)
     assert_int_equal(close(ready[0]) | close(ready[1]), 0);
 }
 
-/* O8: what recovery stored is a checkpoint as soon as the index is open. */
-static void test_recovery_cuts_the_log(void **state)
-{
-    (void)state;
-    struct wal_id id;
-    struct wal_state log;
-    create_closed();
-    crash(5, 1);
-    struct store *s = open_as(STORE_WRITE, &full);
-    assert_int_equal(wal_peek(path, &id, &log), NAVMAP_OK);
-    assert_int_equal(log.ckpt_lsn, log.last_lsn);
-    assert_int_equal(log.wal_bytes, 0);
-    assert_int_equal(store_close(s), NAVMAP_OK);
-}
-
 /* A reader that may not write cannot recover, and says so. */
 static void test_reader_without_permission(void **state)
 {
@@ -553,8 +345,6 @@ static void test_reader_without_permission(void **state)
     assert_int_equal(how, 0);
 }
 
-#define CASE(name) cmocka_unit_test_setup_teardown(name, setup, unhook)
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -568,12 +358,7 @@ int main(void)
         CASE(test_read_only_features),
         CASE(test_leftovers),
         CASE(test_superseded_file),
-        CASE(test_missing_frame),
-        CASE(test_repeated_record),
-        CASE(test_nothing_is_stored_of_a_bad_log),
-        CASE(test_short_file),
         CASE(test_killed_readers_are_cleared),
-        CASE(test_recovery_cuts_the_log),
         CASE(test_reader_without_permission),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
