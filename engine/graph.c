@@ -1,7 +1,7 @@
 /* graph.c -- rows, distances and greedy descent; see graph.h for G1..G5. */
 #include "engine/graph.h"
 
-#include "engine/walk_inline.h"
+#include "engine/graph_inline.h"
 
 void graph_of_view(const struct view *view, const struct distance *distance,
                    struct graph *ret_graph)
@@ -49,7 +49,7 @@ bool graph_linkable(const struct graph *g, uint32_t slot, uint32_t level)
 
 uint32_t graph_copy_row(const struct graph *g, uint32_t slot, uint32_t level, uint32_t *ids)
 {
-    return walk_read_row(g, true, slot, level, ids);
+    return graph_read_row(g, true, slot, level, ids);
 }
 
 bool graph_entry(const struct graph *g, uint64_t entry, uint32_t *ret_slot, uint32_t *ret_level)
@@ -99,30 +99,30 @@ void graph_distances(const struct graph *g, struct scratch *s, const struct targ
                      const uint32_t *slots, uint32_t n, float *ret)
 {
     struct hop *hop = &s->hops[0];
-    walk_locate(g, true, to->code != NULL, slots, n, hop);
-    walk_measure(g, to, hop, n, ret);
+    graph_locate(g, true, to->code != NULL, slots, n, hop);
+    graph_measure(g, to, hop, n, ret);
     for (uint32_t i = 0; i < n; i++)
         ret[i] = ret[i] < FLT_MAX ? ret[i] : FLT_MAX;
 }
 
 /* Descent -------------------------------------------------------------------------------------*/
 
-WALK_INLINE uint32_t descend(const struct graph *g, bool edit, struct scratch *s,
-                             const struct target *to_what, uint32_t slot, uint32_t from,
-                             uint32_t to)
+GRAPH_INLINE uint32_t descend(const struct graph *g, bool edit, struct scratch *s,
+                              const struct target *to_what, uint32_t slot, uint32_t from,
+                              uint32_t to)
 {
     const bool coded = to_what->code != NULL;
     struct hop *hop = &s->hops[0];
     hop->ids[0] = slot;
-    walk_locate(g, edit, coded, hop->ids, 1, hop);
-    walk_measure(g, to_what, hop, 1, s->dists);
+    graph_locate(g, edit, coded, hop->ids, 1, hop);
+    graph_measure(g, to_what, hop, 1, s->dists);
     float best = s->dists[0];
     for (uint32_t level = from; level > to; level--) {
         for (bool moved = true; moved;) {
             moved = false;
-            uint32_t n = walk_read_row(g, edit, slot, level, hop->ids);
-            walk_locate(g, edit, coded, hop->ids, n, hop);
-            walk_measure(g, to_what, hop, n, s->dists);
+            uint32_t n = graph_read_row(g, edit, slot, level, hop->ids);
+            graph_locate(g, edit, coded, hop->ids, n, hop);
+            graph_measure(g, to_what, hop, n, s->dists);
             for (uint32_t i = 0; i < n; i++) {
                 if (s->dists[i] < best) { /* G2 */
                     best = s->dists[i];

@@ -306,6 +306,8 @@ struct navmap_stats {
     uint64_t wal_bytes, checkpoint_bytes;
     uint64_t data_file_bytes, data_allocated_bytes, lmdb_allocated_bytes;
     uint64_t state_bytes, row_bytes, upper_bytes, tag_bytes, code_bytes, vector_bytes;
+    uint32_t codes; /* NAVMAP_CODES_I8 or NAVMAP_CODES_NONE */
+    uint32_t reserved;
 };
 /* Instant: reads counters, visits no slot. */
 NAVMAP_API navmap_status navmap_get_stats(navmap_index *index,

@@ -27,7 +27,7 @@ static inline void pool_open(void *words, uint32_t lo, uint32_t n)
     memmove(w + lo + 1, w + lo, (n - lo) * sizeof *w);
 }
 
-#include "engine/pool_line.h"
+#include "engine/pool_line.inc"
 
 static navmap_status grow(struct pool_entry **entries, uint32_t *cap, uint64_t need)
 {

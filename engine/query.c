@@ -14,7 +14,7 @@
 
 #include <math.h>
 
-#include "engine/walk_inline.h"
+#include "engine/graph_inline.h"
 #include "storage/fail.h"
 
 #define ATTEMPTS 4        /* q6: one, and three more when re-used slots were dropped */
@@ -51,7 +51,7 @@ static void ask_for(const struct query *q, const struct pool_entry *found, uint6
     for (uint64_t i = 0; i < n; i++) {
         __builtin_prefetch((const void *)view_state(q->view, found[i].id));
         __builtin_prefetch(view_tag(q->view, found[i].id));
-        walk_prefetch(view_vec(q->view, found[i].id), q->ix->distance.dim * 4);
+        graph_prefetch(view_vec(q->view, found[i].id), q->ix->distance.dim * 4);
     }
 }
 

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine/walk_inline.h"
+#include "engine/graph_inline.h"
 
 /* Insertion with binary search: rows are short and often nearly sorted, and it keeps equals in
  * order without recursion or room. */
@@ -65,8 +65,8 @@ bool select_is_diverse(const struct graph *g, struct near c, const struct near *
         uint32_t m = n - i < GROUP ? n - i : GROUP;
         for (uint32_t j = 0; j < m; j++)
             ids[j] = taken[i + j].id;
-        walk_locate(g, true, to.code != NULL, ids, m, &hop);
-        walk_measure(g, &to, &hop, m, d);
+        graph_locate(g, true, to.code != NULL, ids, m, &hop);
+        graph_measure(g, &to, &hop, m, d);
         for (uint32_t j = 0; j < m; j++)
             if (d[j] < c.dist)
                 return false;

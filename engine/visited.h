@@ -30,7 +30,7 @@ navmap_status visited_reserve(struct visited *v, uint64_t nslots) NAVMAP_MUST_US
 void visited_free(struct visited *v);
 void visited_clear(struct visited *v);
 
-/* Room in the note for `n` more, at most cap_touched; when it is full, what it says is forgotten. */
+/* Room in the note for `n` more, at most cap_touched; when it is full, all it says is forgotten. */
 static inline void visited_note(struct visited *v, uint32_t n)
 {
     if (v->n_touched + n > v->cap_touched) {

@@ -7,7 +7,7 @@
 
 #include "engine/distance/codes_levels.h"
 #include "engine/filter.h"
-#include "engine/walk_inline.h"
+#include "engine/graph_inline.h"
 #include "engine/walk_levels.h"
 
 /* Payloads, rows and states are where the map has them: for queries, and for the writer of an index
@@ -18,8 +18,8 @@ static bool is_mapped(const struct graph *g)
 }
 
 /* Into the beam: what the node is worth is asked only now, when it is near enough to matter. */
-WALK_INLINE void offer(const struct graph *g, struct pool *pool, float d, uint32_t id,
-                       uint32_t level)
+GRAPH_INLINE void offer(const struct graph *g, struct pool *pool, float d, uint32_t id,
+                        uint32_t level)
 {
     uint32_t word = STATE_WORD(0, SLOT_LIVE);
     if (!g->all_live) {
@@ -36,7 +36,7 @@ WALK_INLINE void offer(const struct graph *g, struct pool *pool, float d, uint32
     pool_offer(pool, d, id, word);
 }
 
-WALK_INLINE void prefetch_status(const struct graph *g, uint32_t id)
+GRAPH_INLINE void prefetch_status(const struct graph *g, uint32_t id)
 {
     if (g->all_live)
         return;
@@ -46,20 +46,20 @@ WALK_INLINE void prefetch_status(const struct graph *g, uint32_t id)
 }
 
 /* Where the row of a node is, should it be expanded. */
-WALK_INLINE void prefetch_row(const struct graph *g, uint32_t id, uint32_t level)
+GRAPH_INLINE void prefetch_row(const struct graph *g, uint32_t id, uint32_t level)
 {
     if (level != 0)
         return;
     const struct stage_slot *r = g->edit ? edit_record(g->edit, id) : NULL;
     if (r)
-        walk_prefetch(r, (uint32_t)sizeof *r + g->M0 * 4);
+        graph_prefetch(r, (uint32_t)sizeof *r + g->M0 * 4);
     else
-        walk_prefetch(view_row(g->view, id), g->M0 * 4);
+        graph_prefetch(view_row(g->view, id), g->M0 * 4);
 }
 
 /* The ids of a row that were not met before; G1. */
-WALK_INLINE uint32_t unmet(const struct graph *g, struct visited *v, const _Atomic uint32_t *row,
-                           uint32_t width, uint32_t *ids)
+GRAPH_INLINE uint32_t unmet(const struct graph *g, struct visited *v, const _Atomic uint32_t *row,
+                            uint32_t width, uint32_t *ids)
 {
     uint32_t n = 0;
     visited_note(v, width);
@@ -74,15 +74,15 @@ WALK_INLINE uint32_t unmet(const struct graph *g, struct visited *v, const _Atom
 }
 
 /* The next node's neighbours into the hop; false when there is no such node. */
-WALK_INLINE bool gather(struct walk *w, struct hop *hop, bool edit, bool coded)
+GRAPH_INLINE bool gather(struct walk *w, struct hop *hop, bool edit, bool coded)
 {
     const struct graph *g = w->g;
     uint32_t node;
     if ((g->sieve && g->sieve->halt) || !pool_next(&w->s->pool, &node))
         return false;
-    const _Atomic uint32_t *row = walk_row(g, edit || g->edit, node, w->level);
+    const _Atomic uint32_t *row = graph_row(g, edit || g->edit, node, w->level);
     hop->n = row ? unmet(g, &w->s->visited, row, w->level == 0 ? g->M0 : g->M, hop->ids) : 0;
-    walk_locate(g, edit, coded, hop->ids, hop->n, hop);
+    graph_locate(g, edit, coded, hop->ids, hop->n, hop);
     w->s->tally.measured += hop->n;
     w->s->tally.expanded++;
     return true;
@@ -102,7 +102,7 @@ static void score(struct walk *w, struct hop *hop)
     struct pool *pool = &w->s->pool;
     float *dists = w->s->dists;
     uint32_t near = 0, next;
-    walk_measure(g, &w->to, hop, hop->n, dists);
+    graph_measure(g, &w->to, hop, hop->n, dists);
     /* Those that are near enough: what is to be known of them is asked for together. */
     for (uint32_t i = 0; i < hop->n; i++) {
         float d = dists[i];
@@ -179,7 +179,7 @@ void walk_begin(struct walk *w, const struct graph *g, struct scratch *s, const 
         visited_test_set(&s->visited, g->self);
     hop->ids[0] = slot;
     hop->n = 1;
-    walk_locate(g, g->edit != NULL, to->code != NULL, hop->ids, 1, hop);
+    graph_locate(g, g->edit != NULL, to->code != NULL, hop->ids, 1, hop);
     score(w, hop);
     w->more = gather_any(w, hop);
 }

@@ -40,7 +40,7 @@ struct walk {
     uint32_t turn; /* of s->hops, the one that was gathered and is to be measured */
     bool more;     /* there is one */
     walk_step_fn *step;
-    struct walk_place place; /* of a fast one (walk_fast.h) */
+    struct walk_place place; /* of a fast one (walk_fast.inc) */
 };
 
 /* Begin at `slot` with a beam of `ef`; s->visited and s->pool must be reserved. */

@@ -9,7 +9,6 @@
 #include <string.h>
 
 #include "engine/distance/codes_levels.h"
-#include "engine/distance/distance.h"
 #include "engine/navmap.h"
 
 #define CODE_MOST 127.0f

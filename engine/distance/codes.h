@@ -10,7 +10,7 @@
  *
  *     distance = (base + weight * norm) - (mult * scale) * dot
  *
- *     l2           base = norm of the query, weight = 1, mult = 2 * scale of the query: the distance
+ *     l2           base = norm of the query, weight = 1, mult = 2 * scale of the query: distance
  *                  of the two coded vectors
  *     ip, cosine   base = 1, weight = 0, mult = scale of the query
  *
@@ -28,6 +28,15 @@
 #define NAVMAP_ENGINE_DISTANCE_CODES_H
 
 #include <stdint.h>
+
+/* See distance.h, D1. */
+#if defined(__SANITIZE_THREAD__)
+#define DISTANCE_TSAN_BUILD 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define DISTANCE_TSAN_BUILD 1
+#endif
+#endif
 
 #define CODES_SCHEME 1u /* layout.h, code_scheme */
 #define CODES_HEADER 8u /* code_header: scale, norm */

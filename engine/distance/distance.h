@@ -22,14 +22,6 @@
 #include "engine/distance/codes.h"
 #include "storage/status.h"
 
-#if defined(__SANITIZE_THREAD__)
-#define DISTANCE_TSAN_BUILD 1
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define DISTANCE_TSAN_BUILD 1
-#endif
-#endif
-
 /* Smaller is nearer.  `stored` is a vector of the file or a stage (D1). */
 typedef float distance_fn(const float *query, const float *stored, uint32_t dim);
 /* ret[i] = the same function of (query, stored[i]), bit for bit, for i < n.  Several at a time, so

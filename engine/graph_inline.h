@@ -1,31 +1,31 @@
-/* walk_inline.h -- the small steps of a walk, which descent, beam and selection share.
+/* graph_inline.h -- the small steps of a walk, which descent, beam and selection share.
  *
  * All are inlined with `edit` and `coded` as constants where it matters, so that a query carries no
  * branch of the writer's.
  */
-#ifndef NAVMAP_ENGINE_WALK_INLINE_H
-#define NAVMAP_ENGINE_WALK_INLINE_H
+#ifndef NAVMAP_ENGINE_GRAPH_INLINE_H
+#define NAVMAP_ENGINE_GRAPH_INLINE_H
 
 #include "engine/graph.h"
 
-#define WALK_INLINE static inline __attribute__((always_inline))
-#define WALK_LINE 64u
-#define WALK_LINES 8u /* asked for of one row; the hardware streams the rest */
+#define GRAPH_INLINE static inline __attribute__((always_inline))
+#define GRAPH_LINE 64u
+#define GRAPH_LINES 8u /* asked for of one row; the hardware streams the rest */
 
 /* Ask for the cache lines of a range that begins on one.  gcc 12 merges prefetches of a loop into
  * the first one unless something that it may not reorder stands between them. */
-WALK_INLINE void walk_prefetch(const void *p, uint32_t bytes)
+GRAPH_INLINE void graph_prefetch(const void *p, uint32_t bytes)
 {
-    uint32_t n = bytes < WALK_LINES * WALK_LINE ? bytes : WALK_LINES * WALK_LINE;
-    for (uint32_t i = 0; i < n; i += WALK_LINE) {
+    uint32_t n = bytes < GRAPH_LINES * GRAPH_LINE ? bytes : GRAPH_LINES * GRAPH_LINE;
+    for (uint32_t i = 0; i < n; i += GRAPH_LINE) {
         __builtin_prefetch((const char *)p + i);
         atomic_signal_fence(memory_order_seq_cst);
     }
 }
 
 /* A row that may be changing: relaxed words, then the fence of q3 by the caller. */
-WALK_INLINE const _Atomic uint32_t *walk_row(const struct graph *g, bool edit, uint32_t slot,
-                                             uint32_t level)
+GRAPH_INLINE const _Atomic uint32_t *graph_row(const struct graph *g, bool edit, uint32_t slot,
+                                               uint32_t level)
 {
     if (edit)
         return graph_edit_row(g, slot, level);
@@ -39,11 +39,11 @@ WALK_INLINE const _Atomic uint32_t *walk_row(const struct graph *g, bool edit, u
 }
 
 /* Copy the ids of a row that G1 admits; 0 of them when the slot does not reach the level. */
-WALK_INLINE uint32_t walk_read_row(const struct graph *g, bool edit, uint32_t slot, uint32_t level,
-                                   uint32_t *ids)
+GRAPH_INLINE uint32_t graph_read_row(const struct graph *g, bool edit, uint32_t slot,
+                                     uint32_t level, uint32_t *ids)
 {
     uint32_t width = level == 0 ? g->M0 : g->M, n = 0;
-    const _Atomic uint32_t *row = walk_row(g, edit, slot, level);
+    const _Atomic uint32_t *row = graph_row(g, edit, slot, level);
     for (uint32_t i = 0; row && i < width; i++) {
         uint32_t id = row_get(row, i);
         ids[n] = id;
@@ -54,25 +54,25 @@ WALK_INLINE uint32_t walk_read_row(const struct graph *g, bool edit, uint32_t sl
 }
 
 /* Where what is measured of `n` slots lies, asked for on the way. */
-WALK_INLINE void walk_locate(const struct graph *g, bool edit, bool coded, const uint32_t *slots,
-                             uint32_t n, struct hop *hop)
+GRAPH_INLINE void graph_locate(const struct graph *g, bool edit, bool coded, const uint32_t *slots,
+                               uint32_t n, struct hop *hop)
 {
     /* Some payloads of those just read may be in the stage. */
     const bool staged = edit && !edit_payloads_mapped(g->edit);
     for (uint32_t i = 0; i < n; i++) {
         if (coded) {
             hop->codes[i] = staged ? edit_code(g->edit, slots[i]) : view_code(g->view, slots[i]);
-            walk_prefetch(hop->codes[i], g->view->layout.code_stride);
+            graph_prefetch(hop->codes[i], g->view->layout.code_stride);
         } else {
             hop->vectors[i] = staged ? edit_vec(g->edit, slots[i]) : view_vec(g->view, slots[i]);
             if (i < 4) /* the kernel asks for those behind */
-                walk_prefetch(hop->vectors[i], g->distance->dim * 4);
+                graph_prefetch(hop->vectors[i], g->distance->dim * 4);
         }
     }
 }
 
-WALK_INLINE void walk_measure(const struct graph *g, const struct target *to, const struct hop *hop,
-                              uint32_t n, float *ret)
+GRAPH_INLINE void graph_measure(const struct graph *g, const struct target *to,
+                                const struct hop *hop, uint32_t n, float *ret)
 {
     if (to->code)
         g->distance->codes(to->code, hop->codes, n, ret);
