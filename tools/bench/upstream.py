@@ -6,14 +6,16 @@ DIR is hnswlib's source, with README.md, tests/python, python_bindings/tests and
 what of these is not there is left out.  Nothing in it is changed.  Each file runs in a process and
 an empty folder of its own, with a module `hnswlib` first on the path that has all names of
 navmap's; the README's blocks run together with `import hnswlib` changed to `import navmap as
-hnswlib`.  Reported: whether all pass, and of the seconds from start to end of each process the
-median, the ratio of the medians, and of the totals of the rounds.  Ends with 1 if navmap fails one.
+hnswlib`.  Reported: whether all pass, and of the seconds from start to end of each process, and of
+those of the processors, the median, the ratio of the medians, and of the totals of the rounds.  The
+latter say more where the machine has other things to do.  Ends with 1 if navmap fails one.
 """
 
 import argparse
 import os
 import pathlib
 import re
+import resource
 import statistics
 import subprocess
 import sys
@@ -34,6 +36,7 @@ class Program:
     file: pathlib.Path
     test: bool  # one of those whose total is told
     seconds: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in NAMES})
+    cpu: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in NAMES})
     failed: dict[str, str] = field(default_factory=dict)
 
 
@@ -64,21 +67,34 @@ def command(program: Program, library: str) -> list[str]:
     return [sys.executable, str(program.file)]
 
 
+def used() -> float:
+    """Seconds of processors that children have had."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
 def run(program: Program, library: str, shim: str) -> None:
     path = [str(program.file.parent)]
     if library == "navmap" and program.name != README:
         path.insert(0, shim)
     env = dict(os.environ, PYTHONPATH=os.pathsep.join(path))
     with tempfile.TemporaryDirectory() as folder:
-        started = time.perf_counter()
+        started, before = time.perf_counter(), used()
         done = subprocess.run(
             command(program, library), cwd=folder, env=env, capture_output=True, text=True
         )
         taken = time.perf_counter() - started
     program.seconds[library].append(taken)
+    program.cpu[library].append(used() - before)
     if done.returncode != 0:
         program.failed[library] = done.stderr[-2000:]
     say(f"{program.name}: {library} {taken:.2f} s{', FAILED' if done.returncode else ''}")
+
+
+def compared(of: dict[str, list[float]]) -> list[str]:
+    """Cells of the table."""
+    ours, theirs = (statistics.median(of[name]) for name in NAMES)
+    return [f"{ours:.2f}", f"{theirs:.2f}", f"{ours / theirs:.3f}"]
 
 
 def main() -> int:
@@ -99,26 +115,32 @@ def main() -> int:
                 for library in NAMES if number % 2 == 0 else NAMES[::-1]:
                     run(program, library, shim)
 
-    rows, report = [], {}
-    for program in chosen:
-        ours, theirs = (statistics.median(program.seconds[name]) for name in NAMES)
-        verdict = ", ".join(f"{name} FAILED" for name in program.failed) or "pass"
-        rows.append([program.name, verdict, f"{ours:.2f}", f"{theirs:.2f}", f"{ours / theirs:.3f}"])
-        report[program.name] = {"seconds": program.seconds, "failed": program.failed}
+    rows = [
+        [program.name, ", ".join(f"{name} FAILED" for name in program.failed) or "pass"]
+        + compared(program.seconds) + compared(program.cpu)
+        for program in chosen
+    ]  # fmt: skip
+    tests = [program for program in chosen if program.test]
     totals = {
-        name: statistics.median(
-            sum(program.seconds[name][number] for program in chosen if program.test)
-            for number in range(args.rounds)
-        )
-        for name in NAMES
+        what: {
+            name: [sum(round) for round in zip(*(getattr(test, what)[name] for test in tests))]
+            for name in NAMES
+        }
+        for what in ("seconds", "cpu")
     }
-    if totals["hnswlib"] > 0:
-        ours, theirs = (totals[name] for name in NAMES)
-        rows.append(["all tests", "", f"{ours:.2f}", f"{theirs:.2f}", f"{ours / theirs:.3f}"])
-    table(f"seconds, medians of {args.rounds}", ["", "", *NAMES, "ratio"], rows)
+    if tests:
+        rows.append(["all tests", "", *compared(totals["seconds"]), *compared(totals["cpu"])])
+    header = ["", "", *NAMES, "ratio", *(f"{name} cpu" for name in NAMES), "ratio"]
+    table(f"seconds, medians of {args.rounds}", header, rows)
     for program in chosen:
         for name, text in program.failed.items():
             print(f"\n{program.name}, {name}:\n{text}")
+    report = {
+        program.name: {
+            "seconds": program.seconds, "cpu": program.cpu, "failed": list(program.failed)
+        }
+        for program in chosen
+    }  # fmt: skip
     write_json(args.json, {"environment": told, "programs": report, "totals": totals})
     return 1 if any("navmap" in program.failed for program in chosen) else 0
 
