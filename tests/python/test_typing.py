@@ -23,7 +23,7 @@ PACKAGE = importlib.resources.files("navmap")
 SIGNATURES = {
     "create": (
         "(path, space, dim, *, M=16, ef_construction=200, random_seed=100, max_elements=None, "
-        "allow_replace_deleted=False, durability='full')"
+        "allow_replace_deleted=False, durability='full', codes='i8')"
     ),
     "open": "(path, mode='r', *, timeout=0.0, durability='full', checkpoint_bytes=None)",
     "verify": "(path, quick=False)",
@@ -31,7 +31,7 @@ SIGNATURES = {
     "Index": "(space=None, dim=None, *, params=None, index=None)",
     "Index.init_index": (
         "(self, max_elements, M=16, ef_construction=200, random_seed=100, "
-        "allow_replace_deleted=False)"
+        "allow_replace_deleted=False, *, codes='i8')"
     ),
     "Index.add_items": (
         "(self, data, ids=None, num_threads=-1, replace_deleted=False, *, progress=None)"
