@@ -9,14 +9,13 @@
     tools/bench/saved.py make    --bin FILE --sealed FILE
 
 load: new processes load the one and the other in turns; the time of load_index, and from before it
-to after the first answer.  share: processes that load one file, search and stay alive together; the
-Pss of the file's mappings over its size, and what is private in each.  apart: one holder of a file
+to after the first answer. share: processes that load one file, search and stay alive together; the
+Pss of the file's mappings over its size, and what is private in each. apart: one holder of a file
 adds, updates and deletes thousands; whether another one's answers, a later one's and the file's
-bytes are what they were.  convert: the same queries to
-hnswlib over its own file and to navmap over it.  memory: what a new process holds after building an
-index, above what it held before, without the data.  pickle: peak of resident memory of a new
-process that dumps, and of one that loads, over the size of the file.  make: the sealed file of a
-.bin.  Prints one JSON object.
+bytes are what they were. convert: the same queries to hnswlib over its own file and to navmap over
+it. memory: what a new process holds after building an index without codes, above what it held
+before, without the data. pickle: peak of resident memory of a new process that dumps, and of one
+that loads, over the size of the file. make: the sealed file of a .bin. Prints one JSON object.
 """
 
 import argparse
@@ -99,7 +98,8 @@ def rows(first, last):
 module.Index(space="l2", dim=dim)
 before = anonymous()
 index = module.Index(space="l2", dim=dim)
-index.init_index(max_elements=len(base), M=16, ef_construction=40, random_seed=1)
+options = {} if library == "hnswlib" else {"codes": None}
+index.init_index(max_elements=len(base), M=16, ef_construction=40, random_seed=1, **options)
 for at in range(0, len(base), 10000):
     index.add_items(rows(at, at + 10000), np.arange(at, min(at + 10000, len(base))))
 print(anonymous() - before)
