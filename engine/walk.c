@@ -1,4 +1,4 @@
-/* walk.c -- the two steps of a beam search; see walk.h for K1..K3, graph.h for G1..G5.
+/* walk.c -- the two steps of a beam search; see walk.h for K1..K4, graph.h for G1..G5.
  *
  * Each step is written once and compiled for the writer's staged graph and for what is mapped, with
  * codes and without.
@@ -127,6 +127,11 @@ static bool general_step(struct walk *w)
     struct hop *hop = &w->s->hops[w->turn], *other = &w->s->hops[w->turn ^ 1];
     if (!w->more)
         return false;
+    if (!w->to.code) { /* K4 */
+        score(w, hop);
+        w->more = gather_any(w, hop);
+        return w->more;
+    }
     w->more = gather_any(w, other); /* K1 */
     score(w, hop);
     w->more = w->more || gather_any(w, other);

@@ -14,6 +14,10 @@
  *     end (query.c), when what died meanwhile is dropped; the writer's item needs nothing of the
  *     kind, since slots that die while it is in hand are in no sweep (insert.c, A3).
  *
+ * K4  Without codes a node is measured before the next one is taken, at the price of waiting for
+ *     memory: the order is then the paper's and hnswlib's, and a graph of hnswlib's gives the answers
+ *     that it gives there (hnswlib_file.c), which is what its users compare.
+ *
  * Malkov and Yashunin 2018, algorithm 2, in the order of memory accesses that faiss, glass and
  * Manticore use: first all ids of a row, then all distances.
  */

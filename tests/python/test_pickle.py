@@ -1,6 +1,7 @@
 """Copies and pickles: what they keep, hnswlib's own, and how little memory they take."""
 
 import copy
+import heapq
 import io
 import multiprocessing
 import os
@@ -404,6 +405,64 @@ def test_a_file_of_hnswlibs(theirs, tmp_path):
         file.write_bytes((header + theirs["data_level0"].tobytes() + upper)[:length])
         with pytest.raises(RuntimeError, match="^Index seems to be corrupted or unsupported"):
             navmap.Index("l2", 3).load_index(file)
+
+
+class Graph:
+    """hnswlib's search of the paper, over the arrays of its dictionary; `l2` only."""
+
+    def __init__(self, state):
+        size, links = state["size_data_per_element"], state["size_links_per_element"]
+        self.entry, self.top = state["enterpoint_node"], state["max_level"]
+        levels = state["element_levels"][: state["cur_element_count"]].tolist()
+        upper, self.rows, self.deleted, self.vectors, self.labels = 0, [], [], [], []
+        for i, level in enumerate(levels):
+            item = state["data_level0"][i * size : (i + 1) * size].tobytes()
+            lists = [item]
+            for _ in range(level):
+                lists.append(state["link_lists"][upper : upper + links].tobytes())
+                upper += links
+            self.rows.append([struct.unpack_from(f"<{struct.unpack_from('<H', row)[0]}I", row, 4)
+                              for row in lists])  # fmt: skip
+            self.deleted.append(bool(item[2]))
+            self.vectors.append(np.frombuffer(item, np.float32, 3, state["offset_data"]))
+            self.labels.append(struct.unpack_from("<Q", item, state["label_offset"])[0])
+
+    def search(self, query, ef):
+        def distance(i):
+            return float(((self.vectors[i] - query) ** 2).sum())
+
+        best, at = distance(self.entry), self.entry
+        for level in range(self.top, 0, -1):
+            while True:
+                near, neighbour = min(
+                    ((distance(i), i) for i in self.rows[at][level]), default=(best, at)
+                )
+                if near >= best:
+                    break
+                best, at = near, neighbour
+        seen, open_, found = {at}, [(best, at)], [] if self.deleted[at] else [(best, at)]
+        while open_:
+            node = heapq.heappop(open_)
+            if len(found) == ef and node[0] > found[-1][0]:
+                break
+            for i in self.rows[node[1]][0]:
+                if i not in seen:
+                    seen.add(i)
+                    d = distance(i)
+                    if len(found) < ef or d < found[-1][0]:
+                        heapq.heappush(open_, (d, i))
+                        if not self.deleted[i]:
+                            found = sorted([*found, (d, i)])[:ef]
+        return [self.labels[i] for _, i in found]
+
+
+def test_a_graph_of_hnswlibs_gives_its_answers(theirs):
+    """Not better ones either: node after node in the same order, however short the beam."""
+    ix, graph = navmap.Index(theirs), Graph(theirs)
+    queries = np.random.default_rng(1).random((300, 3), dtype=np.float32)
+    for ef in range(1, 9):
+        labels, distances = ix.knn_query(queries, ef, ef=ef)
+        assert labels.tolist() == [graph.search(query, ef) for query in queries], ef
 
 
 def test_no_descriptors_are_left_of_hnswlibs(theirs):

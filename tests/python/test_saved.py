@@ -2,15 +2,17 @@
 
 import os
 import pickle
+import signal
 import subprocess
 import sys
+import time
 import warnings
 
 import numpy as np
 import pytest
 
 import navmap
-from workers import vectors_of
+from workers import DEADLINE, vectors_of
 
 DIM = 8
 CANNOT_OPEN = "^Cannot open file"
@@ -352,6 +354,91 @@ def test_it_loses_its_bytes(saved, file, change):
     copied.save_index(file)
     again = navmap.Index("l2", DIM)
     again.load_index(file, verify=True)
+
+
+def test_another_file_takes_its_place(saved, file):
+    """By whoever renames one over it: save_index of this process, or of another one."""
+    before = content(saved)
+    holders = [navmap.Index("l2", DIM) for _ in range(2)]
+    for ix in holders:
+        ix.load_index(file)
+    saved.add_items(vectors_of(range(300, 310), DIM))
+    saved.save_index(file)
+    holders[0].mark_deleted(7)
+    holders[1].save_index(file)  # what it lies over, once more
+    assert content(holders[1]) == before
+    assert content(holders[0])[1] == [label for label in before[1] if label != 7]
+    late = navmap.Index("l2", DIM)
+    late.load_index(file, verify=True)
+    assert content(late) == before
+
+
+def test_bytes_in_its_middle_change(saved, file):
+    """Neither size nor header tell that, nor do they have to: it is the vector's checksum that
+    refuses, and a label found is one that is there."""
+    ix = navmap.Index("l2", DIM)
+    ix.load_index(file)
+    vector = saved.get_items([9]).tobytes()
+    with open(file, "r+b") as stream:
+        at = stream.read().index(vector)
+        stream.seek(at)
+        stream.write(b"\xff\x00\x80\x3f")
+    with pytest.raises(navmap.CorruptIndexError, match="9"):
+        ix.get_items([9])
+    labels, distances = ix.knn_query(vectors_of(range(50), DIM), 5)
+    assert set(labels.reshape(-1).tolist()) <= set(content(saved)[1])
+    other = navmap.Index("l2", DIM)
+    with pytest.raises(navmap.CorruptIndexError):
+        other.load_index(file, verify=True)
+
+
+HOLDER = """
+import sys
+import numpy as np
+import navmap
+from workers import DEADLINE, vectors_of
+
+file, dim = sys.argv[1], int(sys.argv[2])
+ix = navmap.Index("l2", dim)
+ix.load_index(file)
+queries = np.tile(vectors_of(range(300), dim, 3), (40, 1))
+expected = ix.knn_query(queries[:300], 3)
+print("searching", flush=True)
+while True:
+    labels, distances = ix.knn_query(queries, 3, num_threads=1)
+    for got, wanted in zip((labels, distances), expected):
+        assert (got.reshape(40, *wanted.shape) == wanted).all()
+"""
+
+
+@pytest.mark.parametrize("change", ["removed", "replaced", "cut"])
+def test_while_another_process_searches(saved, file, change):
+    """What is done to the name is not noticed.  A cut ends the process, by an exception or by
+    SIGBUS, whichever comes first: it never goes on with answers of something else."""
+    child = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, file, str(DIM)],
+        cwd=os.path.dirname(__file__), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        assert child.stdout.readline() == "searching\n"
+        time.sleep(0.1)
+        if change == "removed":
+            os.remove(file)
+        elif change == "replaced":
+            saved.mark_deleted(1)
+            saved.save_index(file)
+        else:
+            os.truncate(file, 4096)
+        if change != "cut":
+            with pytest.raises(subprocess.TimeoutExpired):
+                child.wait(0.5)
+            return
+        child.wait(DEADLINE)
+        said = child.stderr.read()
+        assert child.returncode == -signal.SIGBUS or "CorruptIndexError" in said
+    finally:
+        child.kill()
+        child.communicate()
 
 
 # Directories ----------------------------------------------------------------------------------

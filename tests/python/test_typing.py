@@ -4,8 +4,10 @@ import ast
 import importlib.resources
 import importlib.util
 import inspect
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -29,7 +31,7 @@ SIGNATURES = {
     "Index": "(space=None, dim=None, *, params=None, index=None)",
     "Index.init_index": (
         "(self, max_elements, M=16, ef_construction=200, random_seed=100, "
-        "allow_replace_deleted=False)"
+        "allow_replace_deleted=False, *, codes='i8')"
     ),
     "Index.add_items": (
         "(self, data, ids=None, num_threads=-1, replace_deleted=False, *, progress=None)"
@@ -103,6 +105,25 @@ def test_nothing_public_is_missing_from_the_lists():
         assert public == methods | properties
     for name in navmap.__all__:
         assert hasattr(navmap, name)
+
+
+@pytest.mark.parametrize("kind", ["Index", "BFIndex"])
+def test_the_readmes_table_is_whole_and_true(kind):
+    """Every method and property is in it, methods with the arguments that they have."""
+    readme = Path(__file__).parents[2].joinpath("README.md").read_text()
+    table = re.search(rf"^\| `{kind}` \|.*?\n\n", readme, re.DOTALL | re.MULTILINE).group()
+    told: dict[str, str] = {}
+    for text in re.findall(r"`(\w[^`]*)`", table):  # what is named first is the entry
+        told.setdefault(re.match(r"\w+", text).group(), text)
+    owner = getattr(navmap, kind)
+    for name in dir(owner):
+        if name.startswith("_"):
+            continue
+        if callable(getattr(owner, name)):
+            called = bare(getattr(owner, name)).replace("(self, ", "(").replace("(self)", "()")
+            assert told[name] == name + called.replace("'", '"')
+        else:
+            assert told[name] == name
 
 
 @pytest.mark.parametrize("name", sorted(PROPERTIES))
@@ -217,6 +238,9 @@ def test_the_extension_takes_nothing_but_exact_arguments(make):
     ]:
         with pytest.raises(error):
             handle.get(*arguments)
+    for numbers in (good[0], labels, good.astype(np.float64), good[:, ::2], [[1.0]]):
+        with pytest.raises((TypeError, ValueError, BufferError)):
+            _core.first_unfinite(numbers)
     for label in (-1, 2**64, 1.5, "1", None):
         for method in (handle.delete, handle.undelete, handle.contains, handle.resize):
             with pytest.raises((TypeError, OverflowError)):

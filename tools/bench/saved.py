@@ -2,21 +2,24 @@
 
     tools/bench/saved.py load    --sealed FILE --bin FILE --data DIR [--runs 100]
     tools/bench/saved.py share   --sealed FILE --data DIR [--readers 10]
+    tools/bench/saved.py apart   --sealed FILE --data DIR
     tools/bench/saved.py convert --bin FILE --data DIR [--space cosine]
     tools/bench/saved.py memory  --data DIR [--dims 100,128] [--items N]
     tools/bench/saved.py pickle  --sealed FILE
     tools/bench/saved.py make    --bin FILE --sealed FILE
 
 load: new processes load the one and the other in turns; the time of load_index, and from before it
-to after the first answer.  share: processes that load one file, search and stay alive together; the
-Pss of the file's mappings over its size, and what is private in each.  convert: the same queries to
-hnswlib over its own file and to navmap over it.  memory: what a new process holds after building an
-index, above what it held before, without the data.  pickle: peak of resident memory of a new
-process that dumps, and of one that loads, over the size of the file.  make: the sealed file of a
-.bin.  Prints one JSON object.
+to after the first answer. share: processes that load one file, search and stay alive together; the
+Pss of the file's mappings over its size, and what is private in each. apart: one holder of a file
+adds, updates and deletes thousands; whether another one's answers, a later one's and the file's
+bytes are what they were. convert: the same queries to hnswlib over its own file and to navmap over
+it. memory: what a new process holds after building an index without codes, above what it held
+before, without the data. pickle: peak of resident memory of a new process that dumps, and of one
+that loads, over the size of the file. make: the sealed file of a .bin. Prints one JSON object.
 """
 
 import argparse
+import hashlib
 import json
 import os
 import pathlib
@@ -95,7 +98,8 @@ def rows(first, last):
 module.Index(space="l2", dim=dim)
 before = anonymous()
 index = module.Index(space="l2", dim=dim)
-index.init_index(max_elements=len(base), M=16, ef_construction=40, random_seed=1)
+options = {} if library == "hnswlib" else {"codes": None}
+index.init_index(max_elements=len(base), M=16, ef_construction=40, random_seed=1, **options)
 for at in range(0, len(base), 10000):
     index.add_items(rows(at, at + 10000), np.arange(at, min(at + 10000, len(base))))
 print(anonymous() - before)
@@ -198,6 +202,46 @@ def share(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def content_sum(path: pathlib.Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "blake2b").hexdigest()
+
+
+def apart(args: argparse.Namespace) -> dict[str, Any]:
+    import navmap
+
+    queries = np.load(args.data / "queries.npy")[:1000]
+    vectors = np.load(args.data / "base.npy", mmap_mode="r")[:5000] + np.float32(0.01)
+
+    def holder(room: int = 0) -> navmap.Index:
+        index = navmap.Index(space=args.space, dim=queries.shape[1])
+        index.load_index(args.sealed, max_elements=room)
+        index.set_ef(50)
+        return index
+
+    before = content_sum(args.sealed)
+    other, changed = holder(), holder(2_000_000)
+    first = other.knn_query(queries, k=10)
+    count = changed.element_count
+    changed.add_items(vectors)
+    some = changed.get_ids_list()[:4000]
+    changed.add_items(vectors[:2000], some[:2000])
+    for label in some[2000:]:
+        changed.mark_deleted(label)
+    return {
+        "items_before": count,
+        "items_after": len(changed),
+        "changed_one_is_sound": changed.check().sound,
+        "answers_of_another_unchanged": same(first, other.knn_query(queries, k=10)),
+        "answers_of_a_later_one_unchanged": same(first, holder().knn_query(queries, k=10)),
+        "file_unchanged": content_sum(args.sealed) == before,
+    }
+
+
+def same(one: tuple[np.ndarray, ...], two: tuple[np.ndarray, ...]) -> bool:
+    return all(bool((a == b).all()) for a, b in zip(one, two, strict=True))
+
+
 def convert(args: argparse.Namespace) -> dict[str, Any]:
     import hnswlib
     import navmap
@@ -273,8 +317,8 @@ def make(args: argparse.Namespace) -> dict[str, Any]:
 
 
 STAGES = {
-    "load": load, "share": share, "convert": convert, "memory": memory, "pickle": pickling,
-    "make": make,
+    "load": load, "share": share, "apart": apart, "convert": convert, "memory": memory,
+    "pickle": pickling, "make": make,
 }
 
 

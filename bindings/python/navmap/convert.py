@@ -12,6 +12,7 @@ from typing import Any, SupportsIndex, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from navmap import _core
 from navmap.errors import EmptyQueryError, InvalidInputError
 
 Floats: TypeAlias = npt.NDArray[np.float32]
@@ -109,8 +110,11 @@ def full_path(path: StrPath) -> str:
 
 def _floats(data: npt.ArrayLike) -> Floats:
     """`data` as float32 of one or two dimensions in C order."""
-    with np.errstate(over="ignore"):  # what overflows becomes an infinity and is refused as one
-        array = np.asarray(data, dtype=np.float32, order="C")
+    if isinstance(data, np.ndarray) and data.dtype == np.float32:
+        array = np.asarray(data, order="C")
+    else:
+        with np.errstate(over="ignore"):  # what overflows becomes an infinity, refused as one
+            array = np.asarray(data, dtype=np.float32, order="C")
     if array.ndim not in (1, 2):
         raise InvalidInputError(
             f"Input vector data wrong shape. Number of dimensions {array.ndim}. "
@@ -140,9 +144,9 @@ def queries(data: npt.ArrayLike, dim: int) -> Floats:
     if array.shape == (0,):
         raise EmptyQueryError(f"Wrong dimensionality of the vectors: expected {dim}, found 0")
     array = _rows(array, dim)
-    finite = np.isfinite(array)
-    if not finite.all():
-        row, column = np.argwhere(~finite)[0]
+    at = _core.first_unfinite(array)
+    if at < array.size:
+        row, column = divmod(at, dim)
         value = array[row, column]
         raise InvalidInputError(f"query row {row}, column {column} is {value}, not a finite number")
     return array

@@ -22,7 +22,6 @@ and `append`.
 """
 
 import os
-import tempfile
 from collections.abc import Iterable, Iterator
 from typing import Any, Self
 
@@ -37,6 +36,8 @@ def nameless_file() -> int:
     try:
         return os.memfd_create("navmap", os.MFD_CLOEXEC)
     except (AttributeError, OSError):  # Python was built for an old libc, or a sandbox says no
+        import tempfile  # a tenth of the time that importing navmap takes
+
         with tempfile.TemporaryFile(buffering=0) as file:
             return os.dup(file.fileno())
 
