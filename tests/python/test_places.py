@@ -383,7 +383,9 @@ with navmap.create(f"{merged}/new", "l2", DIM) as new:  # in the upper layer fro
     add(new, 0, COUNT)
     new.save_index(f"{merged}/saved")
 look(navmap.open(f"{merged}/new"))
-look(navmap.load_index(f"{merged}/saved"))
+saved = navmap.Index("l2", DIM)
+saved.load_index(f"{merged}/saved")
+look(saved)
 """
 
 
