@@ -156,6 +156,14 @@ static void at(void *ctx, enum kill_point point)
 
 static const struct io_hooks hooks = {.kill_point = at};
 
+/* What never comes is a failure, not a hang. */
+static void until(_Atomic bool *flag)
+{
+    for (int i = 0; i < 10000 && !atomic_load(flag); i++)
+        sleep_ms(1);
+    assert_true(atomic_load(flag));
+}
+
 static void *make_checkpoint(void *ctx)
 {
     (void)ctx;
@@ -215,11 +223,9 @@ static void test_cut_behind_the_commit_point(void **state)
     navmap_status committed = NAVMAP_EIO;
     begin(KP_C4, KP_K3_BEFORE);
     assert_int_equal(pthread_create(&checkpoint, NULL, make_checkpoint, NULL), 0);
-    while (!atomic_load(&beside.checkpoint_held))
-        sleep_ms(1);
+    until(&beside.checkpoint_held);
     assert_int_equal(pthread_create(&commit, NULL, make_commit, &committed), 0);
-    while (!atomic_load(&beside.commit_held))
-        sleep_ms(1);
+    until(&beside.commit_held);
     atomic_store(&beside.checkpoint_free, true);
     assert_int_equal(pthread_join(checkpoint, NULL), 0);
     assert_int_equal(beside.flushed, NAVMAP_OK);
@@ -237,8 +243,7 @@ static void test_checkpoint_waits_for_apply(void **state)
     navmap_status committed = NAVMAP_EIO;
     begin(KP_C4, KP_COUNT);
     assert_int_equal(pthread_create(&commit, NULL, make_commit, &committed), 0);
-    while (!atomic_load(&beside.commit_held))
-        sleep_ms(1);
+    until(&beside.commit_held);
     assert_int_equal(pthread_create(&checkpoint, NULL, make_checkpoint, NULL), 0);
     sleep_ms(200);
     bool early = atomic_load(&beside.reached_k1);
