@@ -174,7 +174,7 @@ def check_sound(mutants, build):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("base", type=Path, help="where the copy and its build go")
-    parser.add_argument("--only", nargs="+", metavar="NAME", help="these mutants only")
+    parser.add_argument("--only", action="extend", nargs="+", metavar="NAME", help="these only")
     parser.add_argument("--from", dest="first", metavar="NAME", help="go on at this one")
     parser.add_argument("--list", action="store_true", help="list them and stop")
     args = parser.parse_args()
