@@ -1,5 +1,7 @@
-/* test_open_log.c -- what a replay believes of the log a crash has left, and when it is cut (O5..O8).
+/* test_open_log.c -- what a replay believes of the log that a crash has left, and when it is cut
+ * (O5..O8).
  */
+
 #include "tests/unit/open_tools.h"
 
 #include <errno.h>
