@@ -8,6 +8,7 @@
 #include <lmdb.h>
 
 #include "storage/record.h"
+#include "tests/support/interpose.h"
 
 /* The log (O6) --------------------------------------------------------------------------------- */
 
@@ -220,6 +221,36 @@ static void test_failed_syncs(void **state)
     assert_int_equal(store_close(s), NAVMAP_OK);
 }
 
+/* O8: LMDB cannot write its meta page, and will not be used again as it is, although a reader of
+ * this process holds it too. */
+static bool meta_fails;
+
+static int fail_meta(void *ctx, const struct sys_event *e)
+{
+    (void)ctx;
+    return meta_fails && e->kind == SYS_WRITE && (e->flags & O_DSYNC) ? EIO : 0;
+}
+
+static void test_failed_commit_of_recovery(void **state)
+{
+    (void)state;
+    static const struct interpose_hooks hooks = {NULL, dir, fail_meta, NULL};
+    interpose_set(&hooks);
+    create_closed();
+    struct store *reader = open_as(STORE_READ, &full);
+    check_vector(reader, 1000, 0);
+    crash(5, 1);
+    meta_fails = true;
+    refused(STORE_WRITE, NAVMAP_EIO, "committing");
+    meta_fails = false;
+    struct store *s = open_as(STORE_WRITE, &full);
+    check_vector(s, 3, 1);
+    check_vector(reader, 3, 1);
+    assert_int_equal(store_close(s), NAVMAP_OK);
+    assert_int_equal(store_close(reader), NAVMAP_OK);
+    interpose_set(NULL);
+}
+
 /* P0: whatever LIVE holds after a crash, the counters rise above both. */
 static void counters_rise(bool with_log)
 {
@@ -287,6 +318,7 @@ int main(void)
         CASE(test_nothing_is_stored_of_a_bad_log),
         CASE(test_records_that_lie),
         CASE(test_failed_syncs),
+        CASE(test_failed_commit_of_recovery),
         CASE(test_counters),
         CASE(test_short_file),
         CASE(test_recovery_cuts_the_log),
