@@ -402,6 +402,38 @@ static void test_no_room_for_a_larger_map(void **state)
     assert_int_equal(store_close(s), NAVMAP_OK);
 }
 
+/* A commit failed beside a checkpoint that was about to begin. */
+static struct store *to_poison;
+
+static void poison_at_c7(void *ctx, enum kill_point point)
+{
+    (void)ctx;
+    if (point == KP_C7 && to_poison)
+        assert_int_equal(store_poison(to_poison, "a test"), NAVMAP_EPOISONED);
+}
+
+static void test_poisoned_before_a_checkpoint(void **state)
+{
+    (void)state;
+    static const struct io_hooks poisoning = {.kill_point = poison_at_c7};
+    const struct store_options short_log = {.durability = STORE_MANUAL, .ckpt_bytes = 1};
+    struct store *s = create(0, &short_log);
+    assert_int_equal(add(s, 1, 0, 1), NAVMAP_OK);
+    assert_int_equal(store_flush(s), NAVMAP_OK);
+    assert_int_equal(add(s, 2, 0, 1), NAVMAP_OK);
+    (void)pthread_rwlock_wrlock(&s->write_lock);
+    assert_int_equal(store_commit_locked(s), NAVMAP_OK);
+    (void)pthread_rwlock_unlock(&s->write_lock);
+    io_hooks = &poisoning;
+    to_poison = s;
+    assert_int_equal(store_relieve(s), NAVMAP_EPOISONED);
+    to_poison = NULL;
+    assert_int_equal(store_close(s), NAVMAP_OK); /* nothing was staged */
+    s = open_as(STORE_READ, &full);
+    check_vector(s, 2, 0);
+    assert_int_equal(store_close(s), NAVMAP_OK);
+}
+
 /* The trigger of a checkpoint, of files of any size. */
 static void test_checkpoint_trigger(void **state)
 {
@@ -477,6 +509,7 @@ int main(void)
         CASE(test_slices),
         CASE(test_full_map),
         CASE(test_no_room_for_a_larger_map),
+        CASE(test_poisoned_before_a_checkpoint),
         CASE(test_checkpoint_trigger),
         CASE(test_order_of_a_save),
     };
