@@ -1,5 +1,4 @@
-/* test_open_log.c -- what a replay believes of the log that a crash has left, and when it is cut
- * (O5..O8).
+/* test_open_log.c -- what a replay believes of the log a crash left, and when it is cut (O5..O8).
  */
 
 #include "tests/unit/open_tools.h"
