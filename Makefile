@@ -30,8 +30,17 @@ torture-ci: build package hnswlib ## kill, power-cut and race tests as long as C
 CI_SUITES := --suite torture-ci --suite race-ci --suite model-ci --suite recall-ci --suite fuzz-ci
 
 .PHONY: torture
-torture: build package hnswlib ## the same for hours
+torture: build package hnswlib mutants ## the same for hours, and the mutants
 	@$(PYTHON_VENV) tests/run.py $(BUILD) $(CI_SUITES:%-ci=%-long) --differential long
+
+# make mutants ONLY="k2-late o3-read-txn": those only.
+.PHONY: mutants
+mutants: bootstrap ## leave out one sync, order or check after the other: a test must notice
+	@$(PYTHON_VENV) tests/mutants/run.py build-mutants $(ONLY:%=--only %)
+
+.PHONY: coverage
+coverage: bootstrap ## branches of commit, apply, checkpoint, open and recovery that no test takes
+	@$(PYTHON_VENV) tests/coverage.py build-coverage
 
 .PHONY: asan
 asan: bootstrap ## every test in short form under the address and undefined-behaviour sanitizers
@@ -77,7 +86,7 @@ wheel: bootstrap ## a wheel in dist/
 
 .PHONY: clean
 clean: ## remove what was built, keep .venv
-	rm -rf build build-asan build-tsan build-arm build-fuzz dist
+	rm -rf build build-asan build-tsan build-arm build-fuzz build-mutants build-coverage dist
 
 .PHONY: bootstrap
 bootstrap:

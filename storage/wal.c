@@ -262,7 +262,7 @@ static navmap_status env_open_any(struct wal *w, bool writer)
     return env_open_guarded(w, data_writable ? 0 : MDB_RDONLY, false, 0644);
 }
 
-static void env_shut(struct wal *w)
+void wal_env_shut(struct wal *w)
 {
     for (uint32_t i = 0; i < w->n_pool; i++)
         mdb_txn_abort(w->pool[i]);
@@ -310,7 +310,7 @@ static struct wal *wal_new(const char *path)
 static navmap_status reopen(struct wal *w, bool writer)
 {
     (void)pthread_rwlock_wrlock(&w->gate);
-    env_shut(w);
+    wal_env_shut(w);
     navmap_status status = env_open_any(w, writer);
     if (status == NAVMAP_OK)
         w->retired = false;
@@ -401,7 +401,7 @@ void wal_peek_close(struct wal *w)
 {
     if (!w || atomic_load(&w->broken))
         return;
-    env_shut(w);
+    wal_env_shut(w);
     wal_free(w);
 }
 
@@ -431,7 +431,7 @@ void wal_release(struct wal *w)
         while (*link != w)
             link = &(*link)->next;
         *link = w->next;
-        env_shut(w);
+        wal_env_shut(w);
         wal_free(w);
     }
     (void)pthread_mutex_unlock(&registry_lock);

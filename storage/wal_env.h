@@ -34,6 +34,8 @@ struct wal {
 /* mdb_txn_begin for reading.  A full reader table is first cleared of processes that were killed:
  * nobody else does that while there is no writer. */
 int wal_begin_read(MDB_env *env, MDB_txn **ret_txn);
+/* Close the environment; nobody has a transaction.  The next wal_acquire opens another one. */
+void wal_env_shut(struct wal *w);
 /* Bytes of the pages that LMDB's meta page counts, and of the file. */
 navmap_status wal_length(const struct wal *w, uint64_t *ret_need,
                          uint64_t *ret_size) NAVMAP_MUST_USE;

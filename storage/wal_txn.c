@@ -12,13 +12,19 @@
 #include "storage/wal_env.h"
 #include "storage/wal_guard.h"
 
-/* Follow another process that enlarged the map: no transaction may be open here. */
+/* Follow another process that enlarged the map: no transaction may be open here.  LMDB unmaps its
+ * file before it maps it anew: when there is no address space for that, the environment is of no
+ * use any longer.  It is closed, readers scan, and the next open begins with another one. */
 static navmap_status set_mapsize(struct wal *w, size_t bytes)
 {
     (void)pthread_rwlock_wrlock(&w->gate);
-    int rc = mdb_env_set_mapsize(w->env, bytes);
+    int rc = w->env ? mdb_env_set_mapsize(w->env, bytes) : ENOMEM;
+    if (rc != 0 && w->env)
+        wal_env_shut(w);
     (void)pthread_rwlock_unlock(&w->gate);
-    return wal_fail(w, NULL, rc, "enlarging the map of");
+    if (rc == 0)
+        return NAVMAP_OK;
+    return fail(NAVMAP_EPOISONED, "enlarging the map of %s: %s", w->path, strerror(rc));
 }
 
 navmap_status wal_enlarge(struct wal *w)
@@ -28,11 +34,20 @@ navmap_status wal_enlarge(struct wal *w)
     return WAL_GUARDED(w, set_mapsize(w, info.me_mapsize * 2));
 }
 
+static navmap_status no_environment(const struct wal *w)
+{
+    return fail(NAVMAP_EIO, "%s: the environment could not be reopened", w->path);
+}
+
 static navmap_status txn_write(struct wal *w, struct wal_txn *ret_txn)
 {
     for (int attempt = 0;; attempt++) {
         MDB_txn *txn = NULL;
         (void)pthread_rwlock_rdlock(&w->gate);
+        if (!w->env) {
+            (void)pthread_rwlock_unlock(&w->gate);
+            return no_environment(w);
+        }
         int rc = mdb_txn_begin(w->env, NULL, 0, &txn);
         if (rc == 0) {
             *ret_txn = (struct wal_txn){.wal = w, .txn = txn, .write = true};
@@ -98,7 +113,7 @@ static navmap_status txn_read(struct wal *w, struct wal_txn *ret_txn)
         (void)pthread_rwlock_rdlock(&w->gate);
         if (!w->env) {
             (void)pthread_rwlock_unlock(&w->gate);
-            return fail(NAVMAP_EIO, "%s: the environment could not be reopened", w->path);
+            return no_environment(w);
         }
         int rc = pool_take(w, &txn);
         if (rc == 0) {

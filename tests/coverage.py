@@ -2,8 +2,8 @@
 
     .venv/bin/python tests/coverage.py BUILD_DIR [--keep] [--least PERCENT] [--suite NAME ...]
 
-A build by clang with source-based coverage in BUILD_DIR, all C tests in their quick form, and a
-table.  The counters are files that the processes map (continuous mode, %c): what a child has done
+A build by clang with source-based coverage in BUILD_DIR, all C tests in their quick form, the two
+that make each call fail in full, and a table.  The counters are files that the processes map (continuous mode, %c): what a child has done
 before kill -9 counts.  A branch is one way out of one condition; a TRY() is a condition, so each
 failure that can be passed on has to have been.  The library has no assertions to be left out.
 
@@ -24,6 +24,8 @@ FILES = ["stage.c", "commit.c", "apply.c", "checkpoint.c", "recover.c", "replay.
 BESIDE = ["record.c", "payload.c", "grow.c", "create.c", "save.c", "sweep.c", "labels.c"]
 BESIDE += ["wal.c", "wal_txn.c", "wal_records.c"]
 SUITES = ["unit", "format", "torture", "race", "fuzz"]
+# In their quick form these look at every seventh call only.
+SWEEPS = ["torture-malloc_faults --budget 1", "torture-io_faults --budget 2"]
 
 
 def call(command, **kwargs):
@@ -59,7 +61,12 @@ def build_and_run(build, keep, suites):
     command = ["meson", "test", "-C", build, "--no-rebuild", "--print-errorlogs", "-t", "4"]
     for suite in suites:
         command += ["--suite", suite]
-    return subprocess.run(command, cwd=ROOT, env=env).returncode
+    status = subprocess.run(command, cwd=ROOT, env=env).returncode
+    for sweep in SWEEPS:
+        program, *arguments = sweep.split()
+        print(sweep, flush=True)
+        status |= subprocess.run([build / "tests" / program, *arguments], env=env).returncode
+    return status
 
 
 def export(build):

@@ -1,6 +1,6 @@
 """Break the library one step at a time and see that the named test notices.
 
-    .venv/bin/python tests/mutants/run.py BUILD_DIR [--only NAME ...] [--list] [--from NAME]
+    .venv/bin/python tests/mutants/run.py BUILD_DIR [--only NAME ...] [--list] [--check] [--from NAME]
 
 Each NAME.patch here leaves out or moves one sync, one ordering step or one check of the commit,
 apply, checkpoint or open sequence.  Its head says which step, what breaks, and the test program
@@ -116,13 +116,19 @@ def symptom(output):
     return (output.strip().splitlines() or ["no output"])[-1][:160]
 
 
+def apply(mutant, tree, *options):
+    """None, or why it does not apply."""
+    patch = ["patch", "--batch", "--forward", "-p1", f"--fuzz={FUZZ}", "--no-backup-if-mismatch"]
+    patch += ["--reject-file=-", *options, "-d", str(tree), "-i", str(mutant.path)]
+    status, output = run(patch, ROOT)
+    return None if status == 0 else f"does not apply any more: {output.strip().splitlines()[-1]}"
+
+
 def try_mutant(mutant, tree, build):
     """(whether all is well, what happened)"""
-    patch = ["patch", "--batch", "--forward", "-p1", f"--fuzz={FUZZ}", "--no-backup-if-mismatch"]
-    patch += ["--reject-file=-", "-d", str(tree), "-i", str(mutant.path)]
-    status, output = run(patch, ROOT)
-    if status != 0:
-        return False, f"does not apply any more: {output.strip().splitlines()[-1]}"
+    why = apply(mutant, tree)
+    if why:
+        return False, why
     status, output = ninja(build, ["unit-store"] if mutant.fence else [mutant.command[0]])
     if status != 0:
         return False, f"does not build: {symptom(output)}"
@@ -174,8 +180,9 @@ def check_sound(mutants, build):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("base", type=Path, help="where the copy and its build go")
-    parser.add_argument("--only", nargs="+", metavar="NAME", help="these mutants only")
+    parser.add_argument("--only", action="extend", nargs="+", metavar="NAME", help="these only")
     parser.add_argument("--from", dest="first", metavar="NAME", help="go on at this one")
+    parser.add_argument("--check", action="store_true", help="only see that each patch applies")
     parser.add_argument("--list", action="store_true", help="list them and stop")
     args = parser.parse_args()
 
@@ -194,6 +201,13 @@ def main():
             caught = " ".join(m.command) if m.command else "none"
             print(f"{m.name:24} {m.step:18} {caught:32} {m.breaks}")
         return 0
+
+    if args.check:
+        bad = [(m.name, why) for m in mutants if (why := apply(m, ROOT, "--dry-run"))]
+        for name, why in bad:
+            print(f"FAILED {name:24} {why}")
+        print(f"{len(mutants) - len(bad)} passed, {len(bad)} failed")
+        return 1 if bad else 0
 
     # meson and ninja of the environment this Python belongs to
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"

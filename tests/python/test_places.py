@@ -243,7 +243,7 @@ import os, subprocess, sys
 sys.path.insert(0, sys.argv[1])
 import navmap
 import pytest
-from test_places import COUNT, DIM, add, look
+from test_places import COUNT, DATA, DIM, add, look
 from workers import Worker, vectors_of
 """
 
@@ -336,3 +336,60 @@ def test_the_same_pid_in_two_namespaces(writer, path):
     run_apart(["-p", "-f"], SAME_PID, path, PRELUDE, ITS_TWIN)
     with navmap.open(path) as reader:
         look(reader, COUNT + 5)
+
+
+OVERLAY = """
+import shutil
+
+def mount(*arguments):
+    done = subprocess.run(["mount", *arguments], capture_output=True, text=True)
+    if done.returncode != 0:
+        print("mount is not allowed here:", done.stderr)
+        sys.exit(77)
+
+base = os.path.dirname(sys.argv[2]) + "/layers"
+os.mkdir(base)
+mount("-t", "tmpfs", "none", base)  # an overlay on an overlay is refused
+lower, upper, work, merged = (f"{base}/{n}" for n in ("lower", "upper", "work", "merged"))
+for at in (lower, upper, work, merged):
+    os.mkdir(at)
+shutil.copytree(sys.argv[2], f"{lower}/index")
+mount("-t", "overlay", "none", "-o", f"lowerdir={lower},upperdir={upper},workdir={work}", merged)
+there = f"{merged}/index"
+
+early = navmap.open(there)  # of the image: its data is not copied up for that
+look(early)
+assert DATA not in os.listdir(f"{upper}/index")
+with navmap.open(there, "r+") as writer:
+    add(writer, COUNT, COUNT + 5)
+    look(writer, COUNT + 5)
+    late = navmap.open(there)
+    look(late, COUNT + 5)
+    add(writer, COUNT + 5, COUNT + 9)
+    look(late, COUNT + 9)
+    with pytest.raises(navmap.LockedError):
+        navmap.open(there, "r+")
+look(early)  # with the image's files for ever
+look(navmap.open(f"{lower}/index"))
+
+killed = Worker()
+killed("open", path=there, mode="r+")
+killed("add", start=COUNT + 9, stop=COUNT + 12)
+killed.kill()
+look(navmap.open(there), COUNT + 12)
+assert navmap.verify(there).sound
+
+with navmap.create(f"{merged}/new", "l2", DIM) as new:  # in the upper layer from the start
+    add(new, 0, COUNT)
+    new.save_index(f"{merged}/saved")
+look(navmap.open(f"{merged}/new"))
+saved = navmap.Index("l2", DIM)
+saved.load_index(f"{merged}/saved")
+look(saved)
+"""
+
+
+def test_overlayfs(writer, path):
+    """As in a container: an index that is part of the image, and one that is not."""
+    writer.close()
+    run_apart(["-m"], OVERLAY, path)

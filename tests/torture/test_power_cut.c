@@ -233,7 +233,7 @@ int main(int argc, char **argv)
     static struct test t;
     static struct life life;
     harness_begin(&t.h, "power_cut", argc, argv);
-    uint64_t images = harness_count(&t.h, 2000, 50000, 20000000);
+    uint64_t images = harness_count(&t.h, 2000, 50000, 1000000);
     /* Small runs sample many lives, large ones visit every boundary. */
     uint64_t per_life = t.h.tier == TIER_TEST ? 250 : UINT64_MAX;
     char root[300];

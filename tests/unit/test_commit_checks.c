@@ -3,14 +3,17 @@
  */
 #include "tests/unit/store_tools.h"
 
+#include <lmdb.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <sys/resource.h>
 #include <time.h>
 
 #include "engine/navmap.h"
+#include "storage/handle.h"
 #include "storage/io.h"
 #include "storage/labels.h"
-#include "storage/wal.h"
+#include "storage/wal_env.h"
 
 #define GENERATION 1u
 
@@ -153,6 +156,14 @@ static void at(void *ctx, enum kill_point point)
 
 static const struct io_hooks hooks = {.kill_point = at};
 
+/* What never comes is a failure, not a hang. */
+static void until(_Atomic bool *flag)
+{
+    for (int i = 0; i < 10000 && !atomic_load(flag); i++)
+        sleep_ms(1);
+    assert_true(atomic_load(flag));
+}
+
 static void *make_checkpoint(void *ctx)
 {
     (void)ctx;
@@ -212,11 +223,9 @@ static void test_cut_behind_the_commit_point(void **state)
     navmap_status committed = NAVMAP_EIO;
     begin(KP_C4, KP_K3_BEFORE);
     assert_int_equal(pthread_create(&checkpoint, NULL, make_checkpoint, NULL), 0);
-    while (!atomic_load(&beside.checkpoint_held))
-        sleep_ms(1);
+    until(&beside.checkpoint_held);
     assert_int_equal(pthread_create(&commit, NULL, make_commit, &committed), 0);
-    while (!atomic_load(&beside.commit_held))
-        sleep_ms(1);
+    until(&beside.commit_held);
     atomic_store(&beside.checkpoint_free, true);
     assert_int_equal(pthread_join(checkpoint, NULL), 0);
     assert_int_equal(beside.flushed, NAVMAP_OK);
@@ -234,8 +243,7 @@ static void test_checkpoint_waits_for_apply(void **state)
     navmap_status committed = NAVMAP_EIO;
     begin(KP_C4, KP_COUNT);
     assert_int_equal(pthread_create(&commit, NULL, make_commit, &committed), 0);
-    while (!atomic_load(&beside.commit_held))
-        sleep_ms(1);
+    until(&beside.commit_held);
     assert_int_equal(pthread_create(&checkpoint, NULL, make_checkpoint, NULL), 0);
     sleep_ms(200);
     bool early = atomic_load(&beside.reached_k1);
@@ -323,6 +331,129 @@ static void test_slices(void **state)
     assert_int_equal(store_close(s), NAVMAP_OK);
 }
 
+/* LMDB's map is full (MDB_MAP_FULL): it is enlarged, and the transaction made again. */
+
+static void shrink_map(void)
+{
+    struct wal *w;
+    MDB_envinfo info;
+    MDB_stat stat;
+    assert_int_equal(wal_acquire(path, true, &w), NAVMAP_OK);
+    assert_int_equal(mdb_env_info(w->env, &info), 0);
+    assert_int_equal(mdb_env_stat(w->env, &stat), 0);
+    assert_int_equal(mdb_env_set_mapsize(w->env, (info.me_last_pgno + 1) * stat.ms_psize), 0);
+    wal_release(w);
+}
+
+static void test_full_map(void **state)
+{
+    (void)state;
+    struct store *s = create(0, &full);
+    for (uint64_t label = 0; label < 40; label++) {
+        shrink_map();
+        assert_int_equal(add(s, label, 0, 1), NAVMAP_OK);
+        if (label % 2 == 0)
+            shrink_map();
+        if (label % 4 == 0)
+            assert_int_equal(store_flush(s), NAVMAP_OK);
+    }
+    for (uint64_t label = 0; label < 40; label++)
+        check_vector(s, label, 0);
+    assert_int_equal(store_close(s), NAVMAP_OK);
+}
+
+/* And when there is no address space for a larger one, LMDB has no map at all any longer. */
+static void test_no_room_for_a_larger_map(void **state)
+{
+    (void)state;
+    struct rlimit was, now;
+    unsigned long pages = 0;
+    if (getenv("NAVMAP_SHORT"))
+        skip(); /* a sanitizer reserves what it likes */
+    struct store *s = create(0, &full), *reader = open_as(STORE_READ, &full);
+    for (uint64_t label = 0; label < 20; label++)
+        assert_int_equal(add(s, label, 0, 1), NAVMAP_OK);
+    check_vector(reader, 3, 0); /* it has the same environment */
+    assert_int_equal(getrlimit(RLIMIT_AS, &was), 0);
+    navmap_status status = NAVMAP_OK;
+    for (uint64_t label = 20; label < 60 && status == NAVMAP_OK; label++) {
+        shrink_map();
+        FILE *f = fopen("/proc/self/statm", "r");
+        assert_non_null(f);
+        assert_int_equal(fscanf(f, "%lu", &pages), 1);
+        assert_int_equal(fclose(f), 0);
+        now = was;
+        now.rlim_cur = pages * (rlim_t)sysconf(_SC_PAGESIZE);
+        assert_int_equal(setrlimit(RLIMIT_AS, &now), 0);
+        status = add(s, label, 0, 1);
+        assert_int_equal(setrlimit(RLIMIT_AS, &was), 0);
+    }
+    assert_int_equal(status, NAVMAP_EPOISONED);
+    assert_int_equal(add(s, 99, 0, 1), NAVMAP_EPOISONED);
+    check_vector(s, 3, 0); /* by scan */
+    check_vector(reader, 19, 0);
+    (void)!store_close(s);
+    s = open_as(STORE_WRITE, &full);
+    for (uint64_t label = 0; label < 20; label++)
+        check_vector(s, label, 0);
+    assert_int_equal(add(s, 99, 0, 1), NAVMAP_OK);
+    check_vector(reader, 99, 0);
+    assert_int_equal(store_close(reader), NAVMAP_OK);
+    assert_int_equal(store_close(s), NAVMAP_OK);
+}
+
+/* A commit failed beside a checkpoint that was about to begin. */
+static struct store *to_poison;
+
+static void poison_at_c7(void *ctx, enum kill_point point)
+{
+    (void)ctx;
+    if (point == KP_C7 && to_poison)
+        assert_int_equal(store_poison(to_poison, "a test"), NAVMAP_EPOISONED);
+}
+
+static void test_poisoned_before_a_checkpoint(void **state)
+{
+    (void)state;
+    static const struct io_hooks poisoning = {.kill_point = poison_at_c7};
+    const struct store_options short_log = {.durability = STORE_MANUAL, .ckpt_bytes = 1};
+    struct store *s = create(0, &short_log);
+    assert_int_equal(add(s, 1, 0, 1), NAVMAP_OK);
+    assert_int_equal(store_flush(s), NAVMAP_OK);
+    assert_int_equal(add(s, 2, 0, 1), NAVMAP_OK);
+    (void)pthread_rwlock_wrlock(&s->write_lock);
+    assert_int_equal(store_commit_locked(s), NAVMAP_OK);
+    (void)pthread_rwlock_unlock(&s->write_lock);
+    io_hooks = &poisoning;
+    to_poison = s;
+    assert_int_equal(store_relieve(s), NAVMAP_EPOISONED);
+    to_poison = NULL;
+    assert_int_equal(store_close(s), NAVMAP_OK); /* nothing was staged */
+    s = open_as(STORE_READ, &full);
+    check_vector(s, 2, 0);
+    assert_int_equal(store_close(s), NAVMAP_OK);
+}
+
+/* The trigger of a checkpoint, of files of any size. */
+static void test_checkpoint_trigger(void **state)
+{
+    (void)state;
+    const struct store_options usual = {.durability = STORE_FULL};
+    struct store *s = create(0, &usual);
+    const uint64_t chunk = store_layout(s)->chunk_bytes, mib = 1 << 20;
+    uint32_t have = atomic_load(&s->view->nchunks);
+    const struct {
+        uint64_t bytes, trigger;
+    } cases[] = {{0, mib}, {100 * mib, 25 * mib}, {8192 * mib, 128 * mib}};
+    for (int i = 0; i < 3; i++) {
+        atomic_store(&s->view->nchunks, (uint32_t)(cases[i].bytes / chunk));
+        uint64_t found = store_ckpt_bytes(s);
+        assert_true(found >= cases[i].trigger - chunk && found <= cases[i].trigger + chunk);
+    }
+    atomic_store(&s->view->nchunks, have);
+    assert_int_equal(store_close(s), NAVMAP_OK);
+}
+
 /* A save --------------------------------------------------------------------------------------- */
 
 static char steps[8]; /* F the file is synced, R it is renamed, D the folder is synced */
@@ -376,6 +507,10 @@ int main(void)
         CASE(test_applied_is_last),
         CASE(test_log_stays_short),
         CASE(test_slices),
+        CASE(test_full_map),
+        CASE(test_no_room_for_a_larger_map),
+        CASE(test_poisoned_before_a_checkpoint),
+        CASE(test_checkpoint_trigger),
         CASE(test_order_of_a_save),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -11,6 +11,7 @@
 #include <time.h>
 
 #include "storage/checksum.h"
+#include "storage/wal_records.h"
 
 static void sleep_ms(long ms)
 {
@@ -191,6 +192,23 @@ static void test_older_data_for_a_reader(void **state)
     refused(STORE_READ, NAVMAP_ECORRUPT, "root lsn");
 }
 
+/* A log put back from an old backup under a newer data file. */
+static void test_older_log(void **state)
+{
+    (void)state;
+    char text[400];
+    create_closed();
+    (void)snprintf(text, sizeof text, "cp %s/wal.mdb %s/old", path, dir);
+    assert_int_equal(system(text), 0);
+    struct store *s = open_as(STORE_WRITE, &full);
+    assert_int_equal(add(s, 2, 0, 1), NAVMAP_OK);
+    assert_int_equal(store_close(s), NAVMAP_OK);
+    (void)snprintf(text, sizeof text, "cp %s/old %s/wal.mdb", dir, path);
+    assert_int_equal(system(text), 0);
+    refused(STORE_WRITE, NAVMAP_ECORRUPT, "root lsn: expected");
+    refused(STORE_READ, NAVMAP_ECORRUPT, "root lsn: expected");
+}
+
 static void edit_header(const char *file, void (*edit)(struct disk_header *))
 {
     struct disk_header h;
@@ -203,6 +221,39 @@ static void edit_header(const char *file, void (*edit)(struct disk_header *))
 static void unknown_ro_compat(struct disk_header *h)
 {
     h->feat_ro_compat = 1u << 31;
+}
+
+static void another_instance(struct disk_header *h)
+{
+    h->instance++;
+}
+
+/* A copy of the index has its uuid, not its instance. */
+static void test_another_instance(void **state)
+{
+    (void)state;
+    create_closed();
+    edit_header(DATA, another_instance);
+    refused(STORE_WRITE, NAVMAP_ECORRUPT, "another index");
+    refused(STORE_READ, NAVMAP_ECORRUPT, "another index");
+}
+
+static void test_another_log_format(void **state)
+{
+    (void)state;
+    struct wal *w;
+    struct wal_txn t;
+    struct wal_id id;
+    create_closed();
+    assert_int_equal(wal_acquire(path, true, &w), NAVMAP_OK);
+    assert_int_equal(wal_txn_write(w, &t), NAVMAP_OK);
+    assert_int_equal(wal_get_id(&t, &id), NAVMAP_OK);
+    id.format_major++;
+    assert_int_equal(wal_put_id(&t, &id), NAVMAP_OK);
+    assert_int_equal(wal_txn_commit(&t), NAVMAP_OK);
+    wal_release(w);
+    refused(STORE_WRITE, NAVMAP_EVERSION, "log format");
+    refused(STORE_READ, NAVMAP_EVERSION, "log format");
 }
 
 static void test_read_only_features(void **state)
@@ -355,6 +406,9 @@ int main(void)
         CASE(test_network),
         CASE(test_identity),
         CASE(test_older_data_for_a_reader),
+        CASE(test_older_log),
+        CASE(test_another_instance),
+        CASE(test_another_log_format),
         CASE(test_read_only_features),
         CASE(test_leftovers),
         CASE(test_superseded_file),

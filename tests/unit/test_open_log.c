@@ -1,11 +1,13 @@
-/* test_open_log.c -- what a replay believes of the log that a crash left, when it is cut (O5..O8).
+/* test_open_log.c -- what a replay believes of the log a crash left, and when it is cut (O5..O8).
  */
+
 #include "tests/unit/open_tools.h"
 
 #include <errno.h>
 #include <lmdb.h>
 
 #include "storage/record.h"
+#include "tests/support/interpose.h"
 
 /* The log (O6) --------------------------------------------------------------------------------- */
 
@@ -52,12 +54,12 @@ static void test_missing_frame(void **state)
 }
 
 /* A record in another one's place: its sum holds, for its own lsn. */
-static void repeat_record(MDB_txn *txn, MDB_dbi log, uint64_t last)
+static void copy_record(MDB_txn *txn, MDB_dbi log, uint64_t from_lsn, uint64_t to_lsn)
 {
     uint8_t from[12], to[12], bytes[4096];
     MDB_val key = {sizeof from, from}, value;
-    frame_key(from, last - 1, 0);
-    frame_key(to, last, 0);
+    frame_key(from, from_lsn, 0);
+    frame_key(to, to_lsn, 0);
     assert_int_equal(mdb_get(txn, log, &key, &value), 0);
     assert_true(value.mv_size <= sizeof bytes);
     memcpy(bytes, value.mv_data, value.mv_size);
@@ -66,12 +68,27 @@ static void repeat_record(MDB_txn *txn, MDB_dbi log, uint64_t last)
     assert_int_equal(mdb_put(txn, log, &key, &value, 0), 0);
 }
 
+static void older_twice(MDB_txn *txn, MDB_dbi log, uint64_t last)
+{
+    copy_record(txn, log, last - 1, last);
+}
+
+static void newer_twice(MDB_txn *txn, MDB_dbi log, uint64_t last)
+{
+    copy_record(txn, log, last, last - 1);
+}
+
 static void test_repeated_record(void **state)
 {
-    (void)state;
     create_closed();
     crash(1, 1);
-    edit_log(repeat_record, 3);
+    edit_log(older_twice, 3);
+    refused(STORE_WRITE, NAVMAP_ECORRUPT, "lsn: expected");
+    assert_int_equal(teardown(state), 0);
+    assert_int_equal(setup(state), 0);
+    create_closed();
+    crash(1, 1);
+    edit_log(newer_twice, 3);
     refused(STORE_WRITE, NAVMAP_ECORRUPT, "lsn: expected");
 }
 
@@ -95,12 +112,16 @@ static void test_nothing_is_stored_of_a_bad_log(void **state)
     bytes_of(DATA, layout_vec_off(&l, 30), &wrong, sizeof wrong, true);
     bytes_of(DATA, layout_state_off(&l, 20), &lost, sizeof lost, true); /* a replay would mend it */
     refused(STORE_WRITE, NAVMAP_ECORRUPT, "slot 30");
+    uint32_t gen = 5;
+    bytes_of(DATA, layout_tag_off(&l, 30) + offsetof(struct disk_tag, gen), &gen, 4, true);
+    refused(STORE_WRITE, NAVMAP_ECORRUPT, "slot 30");
     bytes_of(DATA, layout_state_off(&l, 20), &lost, sizeof lost, false);
     assert_int_equal(lost, 0);
 }
 
-/* A record that is whole, and says what no writer would have: one cell, or two. */
-static void put_record(const struct disk_root *root, uint32_t payload_slot, uint64_t lsn)
+/* A record that is whole, and says what no writer would have.  `root` may be NULL. */
+static void put_record(const struct disk_root *root, uint32_t payload_slot, bool state,
+                       uint64_t lsn)
 {
     struct cells cells = {0};
     struct disk_header h;
@@ -114,10 +135,16 @@ static void put_record(const struct disk_root *root, uint32_t payload_slot, uint
     bytes_of(DATA, 0, &h, sizeof h, false);
     assert_int_equal(layout_read_header(&h, 1 << 20, DATA, &l, &read_only), NAVMAP_OK);
     assert_true(layout_payload_bytes(&l) <= sizeof payload);
-    struct disk_root summed = *root;
+    struct disk_root summed = {.lsn = lsn};
+    const uint32_t live = STATE_WORD(0, SLOT_LIVE);
+    if (root)
+        summed = *root;
     if (summed.sum == 0)
         summed.sum = layout_root_sum(&summed, l.uuid_low);
-    assert_int_equal(cells_add(&cells, CELL_ROOT, 0, &summed), NAVMAP_OK);
+    if (root)
+        assert_int_equal(cells_add(&cells, CELL_ROOT, 0, &summed), NAVMAP_OK);
+    if (state)
+        assert_int_equal(cells_add(&cells, CELL_STATE, payload_slot, &live), NAVMAP_OK);
     if (payload_slot != 0)
         assert_int_equal(cells_add(&cells, CELL_PAYLOAD, payload_slot, payload), NAVMAP_OK);
     assert_int_equal(cells_sort(&cells), NAVMAP_OK);
@@ -141,16 +168,18 @@ static void test_records_that_lie(void **state)
         uint64_t lsn, extent, entry, sum;
         uint32_t payload;
         const char *why;
+        bool state;
     } cases[] = {
-        {2, EXTENT(1, 2), 1, 77, 0, "no sound root"},
-        {3, EXTENT(1, 2), 1, 0, 0, "no sound root"}, /* of another lsn than its record's */
-        {2, EXTENT(0, 2), 1, 0, 0, "0 chunks"},
-        {2, EXTENT(1u << 28, 2), 1, 0, 0, "chunks, at most"},
-        {2, EXTENT(1, 17), 1, 0, 0, "17 slots in use, room for 16"},
-        {2, EXTENT(1, 0), 0, 0, 0, "0 slots in use"},
-        {2, EXTENT(1, 2), 16, 0, 0, "entry point slot 16"},
-        {2, EXTENT(1, 2), ENTRY(32, 1), 0, 0, "level 32"},
-        {2, EXTENT(1, 2), 1, 0, 1, "without its state or row"},
+        {2, EXTENT(1, 2), 1, 77, 0, "no sound root", false},
+        {3, EXTENT(1, 2), 1, 0, 0, "no sound root", false}, /* of another lsn than its record's */
+        {2, EXTENT(0, 2), 1, 0, 0, "0 chunks", false},
+        {2, EXTENT(1u << 28, 2), 1, 0, 0, "chunks, at most", false},
+        {2, EXTENT(1, 17), 1, 0, 0, "17 slots in use, room for 16", false},
+        {2, EXTENT(1, 0), 0, 0, 0, "0 slots in use", false},
+        {2, EXTENT(1, 2), 16, 0, 0, "entry point slot 16", false},
+        {2, EXTENT(1, 2), ENTRY(32, 1), 0, 0, "level 32", false},
+        {2, EXTENT(1, 2), 1, 0, 1, "without its state or row", false},
+        {2, EXTENT(1, 2), 1, 0, 1, "without its state or row", true},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         create_closed();
@@ -160,18 +189,23 @@ static void test_records_that_lie(void **state)
         root.extent = cases[i].extent;
         root.entry = cases[i].entry;
         root.sum = cases[i].sum;
-        put_record(&root, cases[i].payload, 2);
+        put_record(&root, cases[i].payload, cases[i].state, 2);
         refused(STORE_WRITE, NAVMAP_ECORRUPT, cases[i].why);
         assert_int_equal(teardown(state), 0);
         assert_int_equal(setup(state), 0);
     }
+    create_closed();
+    put_record(NULL, 1, true, 2);
+    refused(STORE_WRITE, NAVMAP_ECORRUPT, "no sound root");
+    assert_int_equal(teardown(state), 0);
+    assert_int_equal(setup(state), 0);
     create_closed(); /* and one that does not */
     root = sound;
     root.lsn = 2;
     root.sum = 0;
     bytes_of(DATA, LAYOUT_ROOT_OFFSET, &sound, sizeof sound, false);
     root.extent = sound.extent;
-    put_record(&root, 0, 2);
+    put_record(&root, 0, false, 2);
     struct store *s = open_as(STORE_WRITE, &full);
     check_vector(s, 1000, 0);
     assert_int_equal(store_close(s), NAVMAP_OK);
@@ -218,6 +252,36 @@ static void test_failed_syncs(void **state)
     assert_int_equal(store_close(s), NAVMAP_OK);
 }
 
+/* O8: LMDB cannot write its meta page, and will not be used again as it is, although a reader of
+ * this process holds it too. */
+static bool meta_fails;
+
+static int fail_meta(void *ctx, const struct sys_event *e)
+{
+    (void)ctx;
+    return meta_fails && e->kind == SYS_WRITE && (e->flags & O_DSYNC) ? EIO : 0;
+}
+
+static void test_failed_commit_of_recovery(void **state)
+{
+    (void)state;
+    static const struct interpose_hooks hooks = {NULL, dir, fail_meta, NULL};
+    interpose_set(&hooks);
+    create_closed();
+    struct store *reader = open_as(STORE_READ, &full);
+    check_vector(reader, 1000, 0);
+    crash(5, 1);
+    meta_fails = true;
+    refused(STORE_WRITE, NAVMAP_EIO, "committing");
+    meta_fails = false;
+    struct store *s = open_as(STORE_WRITE, &full);
+    check_vector(s, 3, 1);
+    check_vector(reader, 3, 1);
+    assert_int_equal(store_close(s), NAVMAP_OK);
+    assert_int_equal(store_close(reader), NAVMAP_OK);
+    interpose_set(NULL);
+}
+
 /* P0: whatever LIVE holds after a crash, the counters rise above both. */
 static void counters_rise(bool with_log)
 {
@@ -242,6 +306,16 @@ static void test_counters(void **state)
     counters_rise(false);
 }
 
+static enum io_kind growth_fails;
+
+static int fail_growth(void *ctx, const struct io_event *e)
+{
+    (void)ctx;
+    if (e->kind != growth_fails || !e->path || !strstr(e->path, DATA))
+        return 0;
+    return e->kind == IO_FALLOCATE ? ENOSPC : EIO;
+}
+
 /* O5: a ROOT that was not written back, in a file that was not made longer: the log has both. */
 static void test_short_file(void **state)
 {
@@ -256,6 +330,13 @@ static void test_short_file(void **state)
     crash(200, 1);
     bytes_of(DATA, LAYOUT_ROOT_OFFSET, &root, sizeof root, true);
     assert_int_equal(truncate(name, st.st_size), 0);
+    static const struct io_hooks hooks = {.before = fail_growth};
+    io_hooks = &hooks;
+    growth_fails = IO_FALLOCATE;
+    refused(STORE_WRITE, NAVMAP_ENOSPC, "");
+    growth_fails = IO_FSYNC;
+    refused(STORE_WRITE, NAVMAP_EIO, "");
+    io_hooks = NULL;
     struct store *s = open_as(STORE_WRITE, &full);
     for (uint64_t label = 1; label < 200; label++)
         check_vector(s, label, 1);
@@ -285,6 +366,7 @@ int main(void)
         CASE(test_nothing_is_stored_of_a_bad_log),
         CASE(test_records_that_lie),
         CASE(test_failed_syncs),
+        CASE(test_failed_commit_of_recovery),
         CASE(test_counters),
         CASE(test_short_file),
         CASE(test_recovery_cuts_the_log),

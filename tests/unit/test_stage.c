@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "storage/fail.h" /* before cmocka.h, which makes fail() a macro */
@@ -126,13 +127,117 @@ static void test_room(void **state)
     stage_clear(&stage);
 }
 
+/* Each of the limits by itself. */
+static void test_limits(void **state)
+{
+    (void)state;
+    struct stage e = stage;
+    assert_true(stage_room(&e, 1, 1) && stage_room_rows(&e, 1));
+    e.n_slots = (uint32_t)e.slots_cap;
+    assert_false(stage_room(&e, 1, 1) || stage_room_rows(&e, 1));
+    e = stage;
+    e.n_uppers = (uint32_t)e.uppers_cap;
+    assert_false(stage_room(&e, 1, 1) || stage_room_rows(&e, 1));
+    e = stage;
+    e.n_labels = STAGE_LABELS_MAX;
+    assert_false(stage_room(&e, 1, 1));
+    e = stage;
+    e.logged_bytes = STAGE_CELL_BYTES_MAX;
+    assert_false(stage_room(&e, 1, 1) || stage_room_rows(&e, 1));
+}
+
+/* Any change is one to commit. */
+static void test_empty(void **state)
+{
+    (void)state;
+    assert_true(stage_empty(&stage));
+    (void)stage_upper_get(&stage, 1, NULL);
+    assert_false(stage_empty(&stage));
+    stage_upper_pop(&stage);
+    (void)stage_label_add(&stage, 9, 0, 0);
+    assert_false(stage_empty(&stage));
+    stage_label_pop(&stage);
+    stage.root_changed = true;
+    assert_false(stage_empty(&stage));
+    stage_clear(&stage);
+    assert_true(stage_empty(&stage));
+}
+
+/* A stage that stages nothing follows its view all the same. */
+static void test_through(void **state)
+{
+    (void)state;
+    struct stage e;
+    stage_open_through(&e, view);
+    assert_int_equal(stage_follow(&e, view), NAVMAP_OK);
+    assert_ptr_equal(e.view, view);
+}
+
+static rlim_t address_space(void)
+{
+    unsigned long pages = 0;
+    FILE *f = fopen("/proc/self/statm", "r");
+    assert_non_null(f);
+    assert_int_equal(fscanf(f, "%lu", &pages), 1);
+    assert_int_equal(fclose(f), 0);
+    return pages * (rlim_t)sysconf(_SC_PAGESIZE);
+}
+
+static navmap_status open_within(rlim_t more, const struct view *small, const struct view *large)
+{
+    struct rlimit was, now;
+    struct stage e;
+    assert_int_equal(getrlimit(RLIMIT_AS, &was), 0);
+    now = was;
+    now.rlim_cur = address_space() + more;
+    assert_int_equal(setrlimit(RLIMIT_AS, &now), 0);
+    navmap_status status = stage_open(&e, small);
+    if (status == NAVMAP_OK) {
+        status = stage_follow(&e, large);
+        stage_close(&e);
+    }
+    assert_int_equal(setrlimit(RLIMIT_AS, &was), 0);
+    return status;
+}
+
+/* Address space for some of its arrays, but not for the others; of a large index. */
+static void test_address_space(void **state)
+{
+    (void)state;
+    const rlim_t mib = 1 << 20;
+    struct layout l;
+    struct layout_params p = {.dim = 1, .M = 4, .ef_construction = 8, .slot_shift = 16};
+    struct view *small, *large;
+    if (getenv("NAVMAP_SHORT"))
+        skip(); /* a sanitizer reserves what it likes */
+    assert_int_equal(layout_compute(&p, &l), NAVMAP_OK);
+    assert_int_equal(view_anonymous(&l, 1, 1, &small), NAVMAP_OK);
+    assert_int_equal(view_anonymous(&l, 16, 16, &large), NAVMAP_OK);
+    rlim_t refused = 0, enough = 1024 * mib;
+    assert_int_equal(open_within(refused, small, large), NAVMAP_ENOMEM);
+    assert_int_equal(open_within(enough, small, large), NAVMAP_OK);
+    for (rlim_t more = 0; more < enough; more += mib) {
+        navmap_status status = open_within(more, small, large);
+        assert_true(status == NAVMAP_ENOMEM || status == NAVMAP_OK);
+        if (status == NAVMAP_OK)
+            break;
+        refused = more;
+    }
+    assert_true(refused > 0);
+    for (rlim_t more = refused; more < refused + mib; more += 16384)
+        if (open_within(more, small, large) == NAVMAP_OK)
+            break;
+    view_unref(small);
+    view_unref(large);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_falls_through),
-        cmocka_unit_test(test_staged_wins),
-        cmocka_unit_test(test_labels),
-        cmocka_unit_test(test_room),
+        cmocka_unit_test(test_falls_through), cmocka_unit_test(test_staged_wins),
+        cmocka_unit_test(test_labels),        cmocka_unit_test(test_room),
+        cmocka_unit_test(test_limits),        cmocka_unit_test(test_empty),
+        cmocka_unit_test(test_through),       cmocka_unit_test(test_address_space),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
