@@ -102,6 +102,9 @@ struct rewrite {
     const char *path;
     int fd;
     uint64_t *ret_bytes;
+    bool hnswlib;              /* in hnswlib's format; at a path */
+    navmap_progress *progress; /* NULL = none */
+    void *progress_ctx;
 };
 navmap_status index_rewrite(navmap_index *ix, const struct rewrite *to) NAVMAP_MUST_USE;
 /* check_file.c: the whole check of a sealed file. */

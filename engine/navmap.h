@@ -115,7 +115,35 @@ NAVMAP_API navmap_status navmap_open(const char *path, enum navmap_mode mode,
  * Cost: one pass over the index, one chunk of memory (at most 8 MiB, or 16 items), 8 bytes an item,
  * and 16 a label. */
 NAVMAP_API navmap_status navmap_save(navmap_index *index, const char *path) NAVMAP_MUST_USE;
-/* The same into an open file that is empty and can be written anywhere (a memfd, say); not synced.
+
+/* Called between items of a long call; a nonzero return stops it after whole items with
+ * NAVMAP_EINTERRUPTED.  No lock is held, unless the comment of the call says so. */
+typedef int navmap_progress(void *ctx, uint64_t done, uint64_t total);
+
+struct navmap_save_options {
+    uint32_t struct_size; /* sizeof(struct navmap_save_options) */
+    uint32_t reserved;
+    navmap_progress
+        *progress; /* NULL = none; every 256 items, on the calling thread, with the write
+                                  lock held: it must not change the index */
+    void *progress_ctx;
+};
+/* The same, telling how far it is; NAVMAP_EINTERRUPTED leaves `path` as it was.  `options` may be
+ * NULL.  (A flat index is written without a call of the progress function.) */
+NAVMAP_API navmap_status navmap_save_with(navmap_index *index, const char *path,
+                                          const struct navmap_save_options *options)
+    NAVMAP_MUST_USE;
+/* Write the index as hnswlib 0.8 does: a file that its load_index() takes, with the same labels,
+ * vectors, links and marks of deletion, so that a search there finds what it finds here; of a flat
+ * index, one of its BFIndex.  Which items and rows go in, what may be locked meanwhile, and how the
+ * file appears at `path`: as with navmap_save().  hnswlib's file does not keep the space (the
+ * reader has to know it), the seed, and whether deleted items may be replaced.
+ *   errors as of navmap_save(), NAVMAP_EINTERRUPTED
+ * Cost: one pass over the index, 512 KiB of memory and 8 bytes a slot. */
+NAVMAP_API navmap_status navmap_export_hnswlib(navmap_index *index, const char *path,
+                                               const struct navmap_save_options *options)
+    NAVMAP_MUST_USE;
+/* The same as navmap_save() into an open file that is empty and can be written anywhere (a memfd, say); not synced.
  * On failure what was written is of no use. */
 NAVMAP_API navmap_status navmap_save_fd(navmap_index *index, int fd) NAVMAP_MUST_USE;
 /* The size in bytes of the file that navmap_save would write now. */
@@ -158,10 +186,6 @@ NAVMAP_API navmap_status navmap_load_fd(int fd, const char *name,
 /* Commit, checkpoint, release.  The handle is gone whatever is returned; a failure says that
  * changes not acknowledged before may be lost.  navmap_close(NULL) does nothing. */
 NAVMAP_API navmap_status navmap_close(navmap_index *index);
-
-/* Called between items without any lock held; a nonzero return stops the call after whole items
- * with NAVMAP_EINTERRUPTED. */
-typedef int navmap_progress(void *ctx, uint64_t done, uint64_t total);
 
 struct navmap_add_options {
     uint32_t struct_size;

@@ -21,12 +21,6 @@ static const char usage[] = "usage: navmap info [--json] DIR\n"
                             "\n"
                             "example: navmap info words.navmap\n";
 
-static const char *space_name(uint32_t space)
-{
-    static const char *const names[] = {"l2", "ip", "cosine"};
-    return space < sizeof names / sizeof *names ? names[space] : "unknown";
-}
-
 static bool needs_recovery(const struct navmap_stats *s)
 {
     return !s->writer_held && s->last_lsn != s->checkpoint_lsn;
@@ -90,7 +84,7 @@ static void print_text(const char *path, const struct navmap_stats *s)
     printf("%s\n", path);
 
     heading("parameters");
-    line("space", "%s", space_name(s->space));
+    line("space", "%s", cli_space_name(s->space));
     line("dimensions", "%" PRIu32, s->dim);
     line("M", "%" PRIu32, s->M);
     line("ef_construction", "%" PRIu32, s->ef_construction);
@@ -144,7 +138,7 @@ static void json_text(struct json *j, const char *path, const struct navmap_stat
     json_number(j, "generation", s->generation);
 
     json_object(j, "parameters");
-    json_string(j, "space", space_name(s->space));
+    json_string(j, "space", cli_space_name(s->space));
     json_number(j, "dim", s->dim);
     json_number(j, "M", s->M);
     json_number(j, "ef_construction", s->ef_construction);
@@ -212,30 +206,10 @@ static void json_text(struct json *j, const char *path, const struct navmap_stat
 
 int cmd_info(int argc, char **argv)
 {
-    static const struct option options[] = {
-        {"json", no_argument, NULL, 'j'},
-        {"help", no_argument, NULL, 'h'},
-        {NULL, 0, NULL, 0},
-    };
-    bool as_json = false;
-    int c;
-    while ((c = getopt_long(argc, argv, "jh", options, NULL)) != -1) {
-        switch (c) {
-        case 'j':
-            as_json = true;
-            break;
-        case 'h':
-            fputs(usage, stdout);
-            return cli_finish_output(EXIT_SOUND);
-        default:
-            fputs(usage, stderr);
-            return EXIT_UNABLE;
-        }
-    }
-    if (argc - optind != 1) {
-        fputs(usage, stderr);
-        return EXIT_UNABLE;
-    }
+    bool as_json;
+    int stop = cli_plain_options(argc, argv, usage, 1, &as_json);
+    if (stop != 0)
+        return stop - 1;
     struct navmap_stats stats = {.struct_size = sizeof stats};
     if (navmap_inspect(argv[optind], &stats) != NAVMAP_OK)
         return cli_library_error();

@@ -181,19 +181,6 @@ static int verify(const char *path, bool quick, struct report *r)
     return code == EXIT_SOUND && result.damaged ? EXIT_DAMAGED : code;
 }
 
-static bool parse_number(const char *text, uint64_t *ret_number)
-{
-    char *end;
-    if (text[0] < '0' || text[0] > '9')
-        return false;
-    errno = 0;
-    unsigned long long n = strtoull(text, &end, 10);
-    if (errno != 0 || *end != 0)
-        return false;
-    *ret_number = n;
-    return true;
-}
-
 int cmd_verify(int argc, char **argv)
 {
     static const struct option options[] = {
@@ -215,7 +202,7 @@ int cmd_verify(int argc, char **argv)
             r.as_json = true;
             break;
         case 'l':
-            if (!parse_number(optarg, &r.limit))
+            if (!cli_parse_number(optarg, &r.limit))
                 return cli_error("--limit: '%s' is not a number", optarg);
             break;
         case 'h':
