@@ -20,13 +20,18 @@ static void pass_on(void *ctx, const struct store_finding *f)
         p->report(p->ctx, &out);
 }
 
-navmap_status index_verify_loaded(navmap_index *ix, navmap_report *report, void *ctx,
+navmap_status index_verify_loaded(navmap_index *ix, const struct navmap_verify_options *options,
+                                  navmap_report *report, void *ctx,
                                   struct navmap_verify_result *ret_result)
 {
     struct passing p = {report, ctx};
     struct store_verify_counts counts = {0};
     struct navmap_check_result graph = {.struct_size = sizeof graph};
-    TRY(store_verify_sealed(ix->store, pass_on, &p, &counts));
+    const struct store_verify_how how = {.report = pass_on,
+                                         .ctx = &p,
+                                         .progress = options->progress,
+                                         .progress_ctx = options->progress_ctx};
+    TRY(store_verify_sealed(ix->store, &how, &counts));
     TRY(navmap_check(ix, report, ctx, &graph));
     *ret_result = (struct navmap_verify_result){
         .slots = counts.slots,
@@ -51,7 +56,8 @@ navmap_status index_load_any(const char *path, navmap_index **ret_index)
     return navmap_load(path, &o, ret_index);
 }
 
-navmap_status index_verify_file(const char *path, bool quick, navmap_report *report, void *ctx,
+navmap_status index_verify_file(const char *path, const struct navmap_verify_options *options,
+                                navmap_report *report, void *ctx,
                                 struct navmap_verify_result *ret_result)
 {
     navmap_index *ix;
@@ -73,8 +79,8 @@ navmap_status index_verify_file(const char *path, bool quick, navmap_report *rep
         return NAVMAP_OK;
     }
     TRY(status);
-    if (!quick)
-        status = index_verify_loaded(ix, report, ctx, &result);
+    if (options->quick == 0)
+        status = index_verify_loaded(ix, options, report, ctx, &result);
     navmap_status closed = navmap_close(ix);
     TRY(status);
     *ret_result = result;

@@ -108,12 +108,14 @@ struct rewrite {
 };
 navmap_status index_rewrite(navmap_index *ix, const struct rewrite *to) NAVMAP_MUST_USE;
 /* check_file.c: the whole check of a sealed file. */
-navmap_status index_verify_file(const char *path, bool quick, navmap_report *report, void *ctx,
+navmap_status index_verify_file(const char *path, const struct navmap_verify_options *options,
+                                navmap_report *report, void *ctx,
                                 struct navmap_verify_result *ret_result) NAVMAP_MUST_USE;
 /* Load a file of navmap's, with a graph or without. */
 navmap_status index_load_any(const char *path, navmap_index **ret_index) NAVMAP_MUST_USE;
 /* The same of an index that has just been loaded from one, mapped and not yet changed. */
-navmap_status index_verify_loaded(navmap_index *ix, navmap_report *report, void *ctx,
+navmap_status index_verify_loaded(navmap_index *ix, const struct navmap_verify_options *options,
+                                  navmap_report *report, void *ctx,
                                   struct navmap_verify_result *ret_result) NAVMAP_MUST_USE;
 /* index.c: a handle for a store that was opened elsewhere (load.c); takes the store over. */
 navmap_status index_of_store(struct store *store, navmap_index **ret_index) NAVMAP_MUST_USE;

@@ -345,6 +345,17 @@ NAVMAP_API navmap_status navmap_verify(const char *path, bool quick, navmap_repo
                                        void *ctx,
                                        struct navmap_verify_result *ret_result) NAVMAP_MUST_USE;
 
+struct navmap_verify_options {
+    uint32_t struct_size;      /* sizeof(struct navmap_verify_options) */
+    uint32_t quick;            /* 1 = what every open checks */
+    navmap_progress *progress; /* NULL = none; every 256 slots, rows or labels, on this thread */
+    void *progress_ctx;
+};
+/* The same, telling how far it is; NAVMAP_EINTERRUPTED has no result.  `options` may be NULL. */
+NAVMAP_API navmap_status navmap_verify_with(
+    const char *path, const struct navmap_verify_options *options, navmap_report *report, void *ctx,
+    struct navmap_verify_result *ret_result) NAVMAP_MUST_USE;
+
 /* What a walk over the whole graph of an open index finds. */
 struct navmap_check_result {
     uint32_t struct_size; /* set by the caller */

@@ -10,6 +10,7 @@
 #include "engine/navmap.h"
 #include "tools/cli.h"
 #include "tools/json.h"
+#include "tools/progress.h"
 
 static const char usage[] =
     "usage: navmap verify [--quick] [--json] [--limit=N] DIR\n"
@@ -33,6 +34,7 @@ struct report {
     bool as_json;
     uint64_t limit, seen;
     struct json json;
+    struct progress progress;
 };
 
 static void report_text(const struct navmap_finding *f)
@@ -72,6 +74,7 @@ static void on_finding(void *ctx, const struct navmap_finding *finding)
     struct report *r = ctx;
     if (r->seen++ >= r->limit)
         return;
+    progress_end(&r->progress); /* the bar comes back below what is printed */
     if (r->as_json)
         report_json(&r->json, finding);
     else
@@ -135,6 +138,20 @@ static void summary_json(struct json *j, const struct report *r,
     json_object_end(j);
 }
 
+static navmap_status check(const char *path, bool quick, struct report *r,
+                           struct navmap_verify_result *ret_result)
+{
+    const struct navmap_verify_options o = {.struct_size = sizeof o,
+                                            .quick = quick,
+                                            .progress = progress_step,
+                                            .progress_ctx = &r->progress};
+    progress_catch();
+    progress_begin(&r->progress, "checking", 0);
+    navmap_status status = navmap_verify_with(path, &o, on_finding, r, ret_result);
+    progress_end(&r->progress);
+    return status;
+}
+
 static int finish_json(struct report *r, navmap_status status,
                        const struct navmap_verify_result *result, char **buffer)
 {
@@ -156,7 +173,7 @@ static int verify(const char *path, bool quick, struct report *r)
     struct navmap_verify_result result;
     navmap_status status;
     if (!r->as_json) {
-        status = navmap_verify(path, quick, on_finding, r, &result);
+        status = check(path, quick, r, &result);
         if (status != NAVMAP_OK)
             return cli_library_error();
         summary_text(path, r, quick, &result);
@@ -173,7 +190,7 @@ static int verify(const char *path, bool quick, struct report *r)
     json_string(&r->json, "path", path);
     json_bool(&r->json, "quick", quick);
     json_array(&r->json, "findings");
-    status = navmap_verify(path, quick, on_finding, r, &result);
+    status = check(path, quick, r, &result);
     if (status != NAVMAP_OK)
         (void)cli_library_error();
     int code = finish_json(r, status, &result, &buffer);

@@ -88,6 +88,9 @@ int rows_open_index(struct rows *r, const struct rows_how *how)
     r->labels = read_labels;
     r->has_labels = true;
     const bool bin = r->format[0] == 'h'; /* for navmap's own a space would replace the file's */
+    if (bin && !how->has_space)
+        return cli_error(
+            "%s: hnswlib's files do not say how they measure: --space=l2, ip or cosine", r->path);
     int code = cli_open(r->path, bin && how->has_space, how->space, &s->index);
     if (code == EXIT_SOUND)
         code = cli_stats(s->index, &stats);
