@@ -4,7 +4,7 @@
  * head, the elements with their rows of level 0, the rows of the levels above.
  *
  * E1  hnswlib takes the entry point's level for the highest there is.  Who has a higher one (the
- *     entry may have been moved to an heir) is cut down to it, and links from or to what was cut off
+ * E1  hnswlib takes the entry point's level for the highest there is.  Who has a higher one (the
  *     are left out.
  * E2  A vector leaves only after it was found to match its checksum.
  */

@@ -143,8 +143,8 @@ NAVMAP_API navmap_status navmap_save_with(navmap_index *index, const char *path,
 NAVMAP_API navmap_status navmap_export_hnswlib(navmap_index *index, const char *path,
                                                const struct navmap_save_options *options)
     NAVMAP_MUST_USE;
-/* The same as navmap_save() into an open file that is empty and can be written anywhere (a memfd, say); not synced.
- * On failure what was written is of no use. */
+/* The same as navmap_save() into an open file that is empty and can be written anywhere (a memfd,
+ * say); not synced.  On failure what was written is of no use. */
 NAVMAP_API navmap_status navmap_save_fd(navmap_index *index, int fd) NAVMAP_MUST_USE;
 /* The size in bytes of the file that navmap_save would write now. */
 NAVMAP_API navmap_status navmap_file_bytes(navmap_index *index,
@@ -355,6 +355,43 @@ struct navmap_verify_options {
 NAVMAP_API navmap_status navmap_verify_with(
     const char *path, const struct navmap_verify_options *options, navmap_report *report, void *ctx,
     struct navmap_verify_result *ret_result) NAVMAP_MUST_USE;
+
+struct navmap_salvage_options {
+    uint32_t struct_size; /* sizeof(struct navmap_salvage_options) */
+    uint32_t num_threads; /* 0 or 1 = the calling one; more: they build the new graph */
+    uint32_t without_log; /* 1 = leave LMDB's file alone: reading a damaged one may end the process
+                             (storage/FORMAT.md, section 10) */
+    uint32_t reserved;
+    navmap_progress *progress; /* NULL = none; as of navmap_add(), over all items */
+    void *progress_ctx;
+};
+struct navmap_salvage_result {
+    uint32_t struct_size; /* set by the caller */
+    uint32_t log_read;    /* 1 = the log was whole: no commit is missing */
+    uint32_t labels_read; /* 1 = so was the label table; 0 = labels are those of the slots */
+    uint32_t reserved;
+    uint64_t slots;         /* published ones that were looked at */
+    uint64_t live, deleted; /* items that were saved */
+    uint64_t left_out;      /* that could not be */
+    uint64_t warnings;
+};
+/* Make a new index, the directory `out`, of all that is sound in the damaged one at `path`, a
+ * directory or a sealed file, which is not changed.  Nobody may be writing to it.  Taken is each
+ * vector whose checksum holds, under its label, live or deleted as it was; the graph is built anew
+ * from the vectors, since links carry no checksums.  If the label table is lost, labels come from
+ * the slots; if the log is, so may be commits that had not reached the data file.  What is left out
+ * (a finding that is no warning) and what was mended (a warning) is told to `report`, which may be
+ * NULL.  With `out` NULL nothing is made, only looked and told.
+ *   NAVMAP_ENOINDEX nothing is there;  NAVMAP_ELOCKED  somebody writes to it
+ *   NAVMAP_EVERSION, NAVMAP_EEXIST (`out`), NAVMAP_ENOSPC, NAVMAP_EIO, NAVMAP_ENOMEM
+ *   NAVMAP_ECORRUPT more than one bit of the header is wrong: no byte of the file has a meaning
+ *   NAVMAP_EINTERRUPTED, and any failure after `out` was created: it holds some of the items, whole;
+ *                   remove it
+ * Cost: as of adding them all to a new index. */
+NAVMAP_API navmap_status navmap_salvage(const char *path, const char *out,
+                                        const struct navmap_salvage_options *options,
+                                        navmap_report *report, void *ctx,
+                                        struct navmap_salvage_result *ret_result) NAVMAP_MUST_USE;
 
 /* What a walk over the whole graph of an open index finds. */
 struct navmap_check_result {

@@ -49,8 +49,8 @@ enum cli_kind { CLI_NOTHING, CLI_DIRECTORY, CLI_FILE, CLI_OTHER };
 enum cli_kind cli_kind_of(const char *path);
 
 /* Open for reading whatever navmap can search: a directory as a live reader, a sealed file or one
- * of hnswlib's privately (`has_space`, `space`: for the latter, which do not say).  EXIT_UNABLE with
- * a sentence.  Release with cli_close(). */
+ * of hnswlib's privately (`has_space`, `space`: for the latter, which do not say).
+ * EXIT_UNABLE with a sentence.  Release with cli_close(). */
 int cli_open(const char *path, bool has_space, uint32_t space, navmap_index **ret_index);
 /* Close; when that fails and `code` was no error, say why and return EXIT_UNABLE. */
 int cli_close(navmap_index *index, int code);

@@ -9,8 +9,7 @@
 
 #include "engine/navmap.h"
 #include "tools/cli.h"
-#include "tools/json.h"
-#include "tools/progress.h"
+#include "tools/findings.h"
 
 static const char usage[] =
     "usage: navmap verify [--quick] [--json] [--limit=N] DIR\n"
@@ -30,57 +29,6 @@ static const char usage[] =
     "\n"
     "example: navmap verify --json words.navmap\n";
 
-struct report {
-    bool as_json;
-    uint64_t limit, seen;
-    struct json json;
-    struct progress progress;
-};
-
-static void report_text(const struct navmap_finding *f)
-{
-    char where[64];
-    int n = 0;
-    if (f->slot != 0)
-        n = snprintf(where, sizeof where, "slot %" PRIu32, f->slot);
-    if (f->offset != UINT64_MAX)
-        snprintf(where + n, sizeof where - (size_t)n, "%soffset %" PRIu64, n > 0 ? ", " : "",
-                 f->offset);
-    else if (n == 0)
-        snprintf(where, sizeof where, "-");
-    printf("%-8s %-8s %-32s %s\n", f->warning ? "warning" : "DAMAGE", f->section, where,
-           f->message);
-}
-
-static void report_json(struct json *j, const struct navmap_finding *f)
-{
-    json_object(j, NULL);
-    json_string(j, "kind", f->warning ? "warning" : "damage");
-    json_string(j, "section", f->section);
-    if (f->slot != 0)
-        json_number(j, "slot", f->slot);
-    else
-        json_null(j, "slot");
-    if (f->offset != UINT64_MAX)
-        json_number(j, "offset", f->offset);
-    else
-        json_null(j, "offset");
-    json_string(j, "message", f->message);
-    json_object_end(j);
-}
-
-static void on_finding(void *ctx, const struct navmap_finding *finding)
-{
-    struct report *r = ctx;
-    if (r->seen++ >= r->limit)
-        return;
-    progress_end(&r->progress); /* the bar comes back below what is printed */
-    if (r->as_json)
-        report_json(&r->json, finding);
-    else
-        report_text(finding);
-}
-
 static const char *verdict(const struct navmap_verify_result *result)
 {
     return result->damaged ? "damaged" : "sound";
@@ -92,15 +40,11 @@ static void summary_line(const char *name, uint64_t n)
     printf("  %-18s %15s\n", name, cli_count(n, text));
 }
 
-static void summary_text(const char *path, const struct report *r, bool quick,
+static void summary_text(const char *path, const struct findings *r, bool quick,
                          const struct navmap_verify_result *result)
 {
     char text[CLI_NUMBER_BYTES];
-    if (r->seen > r->limit)
-        printf("and %s further findings, not printed (--limit)\n",
-               cli_count(r->seen - r->limit, text));
-    if (r->seen > 0)
-        putchar('\n');
+    findings_close_text(r);
     printf("%s: %s", path, verdict(result));
     if (result->damaged)
         printf(", %s %s", cli_count(result->damaged, text),
@@ -120,10 +64,10 @@ static void summary_text(const char *path, const struct report *r, bool quick,
     summary_line("log records", result->log_records);
 }
 
-static void summary_json(struct json *j, const struct report *r,
-                         const struct navmap_verify_result *result)
+static void summary_json(struct findings *r, const struct navmap_verify_result *result)
 {
-    json_number(j, "findings_omitted", r->seen > r->limit ? r->seen - r->limit : 0);
+    struct json *j = &r->json;
+    findings_close_json(r);
     json_string(j, "verdict", verdict(result));
     json_number(j, "damaged", result->damaged);
     json_number(j, "warnings", result->warnings);
@@ -138,7 +82,7 @@ static void summary_json(struct json *j, const struct report *r,
     json_object_end(j);
 }
 
-static navmap_status check(const char *path, bool quick, struct report *r,
+static navmap_status check(const char *path, bool quick, struct findings *r,
                            struct navmap_verify_result *ret_result)
 {
     const struct navmap_verify_options o = {.struct_size = sizeof o,
@@ -147,17 +91,17 @@ static navmap_status check(const char *path, bool quick, struct report *r,
                                             .progress_ctx = &r->progress};
     progress_catch();
     progress_begin(&r->progress, "checking", 0);
-    navmap_status status = navmap_verify_with(path, &o, on_finding, r, ret_result);
+    navmap_status status = navmap_verify_with(path, &o, findings_take, r, ret_result);
     progress_end(&r->progress);
     return status;
 }
 
-static int finish_json(struct report *r, navmap_status status,
+static int finish_json(struct findings *r, navmap_status status,
                        const struct navmap_verify_result *result, char **buffer)
 {
     json_array_end(&r->json);
     if (status == NAVMAP_OK)
-        summary_json(&r->json, r, result);
+        summary_json(r, result);
     json_object_end(&r->json);
     json_end(&r->json);
     if (fclose(r->json.out) != 0)
@@ -168,7 +112,7 @@ static int finish_json(struct report *r, navmap_status status,
     return EXIT_SOUND;
 }
 
-static int verify(const char *path, bool quick, struct report *r)
+static int verify(const char *path, bool quick, struct findings *r)
 {
     struct navmap_verify_result result;
     navmap_status status;
@@ -207,7 +151,7 @@ int cmd_verify(int argc, char **argv)
         {"help", no_argument, NULL, 'h'},
         {NULL, 0, NULL, 0},
     };
-    struct report r = {.limit = 1000};
+    struct findings r = {.damage = "DAMAGE", .limit = 1000};
     bool quick = false;
     int c;
     while ((c = getopt_long(argc, argv, "qjl:h", options, NULL)) != -1) {

@@ -25,6 +25,7 @@ static const struct command commands[] = {
     {"import", "vectors from .npy, .fvecs, .hdf5, hnswlib, ... into an index", cmd_import},
     {"export", "vectors and labels to .npy, or the graph to hnswlib's .bin", cmd_export},
     {"save", "the backup: an index as one file", cmd_save},
+    {"salvage", "what is sound of a damaged index, as a new one", cmd_salvage},
 };
 #define N_COMMANDS (sizeof commands / sizeof *commands)
 

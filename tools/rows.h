@@ -76,7 +76,8 @@ size_t number_bytes(enum number type);
 /* `n` of them, aligned to nothing, as float32. */
 void numbers_as_floats(enum number type, const uint8_t *from, uint64_t n, float *ret_floats);
 
-/* Labels, one for each row, from a file: .npy of integers, or else text, one number a line.  `ret_labels` is malloc'd, *ret_n numbers. */
+/* Labels, one for each row, from a file: .npy of integers, or else text, one number a line.
+ * *ret_labels is malloc'd, *ret_n numbers. */
 int labels_read(const char *path, uint64_t **ret_labels, uint64_t *ret_n);
 
 #endif

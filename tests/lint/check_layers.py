@@ -24,7 +24,7 @@ SEEN_BY_ENGINE = {
     f"storage/{name}.h"
     for name in (
         "store", "view", "stage", "layout", "status", "fail", "epoch", "cpus", "seal", "sink",
-        "source",
+        "source", "salvage",
     )
 }
 
