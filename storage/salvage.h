@@ -20,6 +20,7 @@
 #include "storage/store.h"
 
 struct salvage;
+struct source;
 
 struct salvage_how {
     bool without_log;     /* do not touch LMDB's file, whose damage can crash who reads it */
@@ -48,5 +49,8 @@ void salvage_facts(const struct salvage *s, struct salvage_facts *ret_facts);
 /* The next at most `max` items; 0 of them at the end.  `ret_vectors` has max x dim floats. */
 uint32_t salvage_next(struct salvage *s, uint32_t max, uint64_t *ret_labels, float *ret_vectors,
                       bool *ret_deleted);
+
+/* Does a file begin as one of ours, but for one bit of its header? */
+bool salvage_one_bit_off(const struct source *from);
 
 #endif

@@ -17,6 +17,7 @@
 #include "storage/fail.h"
 #include "storage/files.h"
 #include "storage/io.h"
+#include "storage/source.h"
 #include "storage/verify.h"
 #include "storage/wal.h"
 
@@ -52,6 +53,14 @@ static bool mend(struct disk_header *page)
         bytes[bit / 8] ^= (uint8_t)(1u << bit % 8);
     }
     return false;
+}
+
+bool salvage_one_bit_off(const struct source *from)
+{
+    struct disk_header page;
+    if (from->bytes < sizeof page || source_read(from, 0, &page, sizeof page) != NAVMAP_OK)
+        return false;
+    return checksum64(&page, offsetof(struct disk_header, sum), 0) != page.sum && mend(&page);
 }
 
 /* A file that was cut short is read as far as it goes, so its length is not held against it. */
