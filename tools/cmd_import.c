@@ -37,6 +37,7 @@ static const char usage[] =
     "                           else by content and name\n"
     "  -d, --dataset=NAME       of an .hdf5 file; 'train' unless told\n"
     "  -l, --labels=FILE        a label for each row: .npy of integers, or text, one a line\n"
+    "  -c, --count-from=N       count the labels from N on, not from the largest in the index\n"
     "  -F, --first=N            leave out the first N rows\n"
     "  -n, --count=N            N rows at most\n"
     "  -t, --threads=N          all processors unless told\n"
@@ -57,11 +58,12 @@ struct import {
     const char *source, *dir, *labels_file;
     struct rows_how how;
     struct navmap_options options; /* of a new index */
-    uint64_t first, count, threads;
-    bool as_json;
+    uint64_t first, count, threads, count_from;
+    bool as_json, has_count_from;
 
     struct rows rows;
-    uint64_t *labels; /* from labels_file, one a row; or NULL */
+    uint64_t *labels; /* from labels_file, or counted, one a row; NULL: the source has them */
+    bool counted;
     struct newdir fresh;
     bool is_new;
     navmap_index *index;
@@ -117,6 +119,11 @@ static int take_option(struct import *m, int option)
         if (cli_parse_space(optarg, &m->how.space))
             return 0;
         return 1 + cli_error("--space: expected l2, ip or cosine, found '%s'", optarg);
+    case 'c':
+        m->has_count_from = true;
+        if (cli_parse_number(optarg, &m->count_from))
+            return 0;
+        return 1 + cli_error("--count-from: '%s' is not a number", optarg);
     case 'r':
         m->options.allow_replace_deleted = 1;
         return 0;
@@ -157,6 +164,40 @@ static int open_source(struct import *m)
     return code;
 }
 
+/* The number after the largest label of an index. */
+static int next_label(const struct import *m, uint64_t *ret_label)
+{
+    uint64_t *labels = NULL, n = 0, largest = 0;
+    int code = cli_labels(m->index, true, &labels, &n);
+    for (uint64_t i = 0; i < n && code == EXIT_SOUND; i++)
+        largest = labels[i] > largest ? labels[i] : largest;
+    free(labels);
+    *ret_label = n > 0 ? largest + 1 : 0;
+    return code;
+}
+
+/* Counted here, not by the library, so that an import that was called off can go on: what several
+ * threads had added behind the first rows then gets the same labels again. */
+static int count_labels(struct import *m)
+{
+    uint64_t next = m->count_from;
+    if (m->labels != NULL || (m->rows.has_labels && !m->has_count_from))
+        return EXIT_SOUND;
+    int code = m->has_count_from ? EXIT_SOUND : next_label(m, &next);
+    if (code != EXIT_SOUND)
+        return code;
+    if (next > UINT64_MAX - m->count)
+        return cli_error("labels cannot be counted on from %" PRIu64, next);
+    m->labels = malloc((m->rows.n + 1) * sizeof *m->labels);
+    if (m->labels == NULL)
+        return cli_error("out of memory for %" PRIu64 " labels", m->rows.n);
+    for (uint64_t i = 0; i < m->count; i++)
+        m->labels[m->first + i] = next + i;
+    m->counted = true;
+    m->count_from = next;
+    return EXIT_SOUND;
+}
+
 static int create_index(struct import *m)
 {
     struct navmap_options *o = &m->options;
@@ -171,7 +212,7 @@ static int create_index(struct import *m)
     o->space = m->how.has_space ? m->how.space : m->rows.space;
     o->M = o->M ? o->M : m->rows.M;
     o->ef_construction = o->ef_construction ? o->ef_construction : m->rows.ef_construction;
-    if (navmap_create(m->fresh.partial, o, &m->index) != NAVMAP_OK)
+    if (navmap_create(m->fresh.index, o, &m->index) != NAVMAP_OK)
         return cli_library_error();
     return EXIT_SOUND;
 }
@@ -218,12 +259,15 @@ static int interrupted(const struct import *m)
 {
     if (m->is_new)
         return cli_error("called off; nothing was made at %s", m->dir);
-    return cli_error("called off; rows %" PRIu64 " to %" PRIu64 " of %s are in %s, and "
-                     "--first=%" PRIu64 " goes on with the rest",
-                     m->first, m->first + m->added, m->source, m->dir, m->first + m->added);
+    char labels[64] = "";
+    if (m->counted)
+        (void)snprintf(labels, sizeof labels, " --count-from=%" PRIu64, m->count_from + m->added);
+    return cli_error("called off; of %s the rows before %" PRIu64 " are in %s, and "
+                     "--first=%" PRIu64 "%s goes on with the rest",
+                     m->source, m->first + m->added, m->dir, m->first + m->added, labels);
 }
 
-/* n rows of which `vectors` and `labels` (NULL: to be counted) are the first. */
+/* n rows. */
 static int add(struct import *m, uint64_t n, const float *vectors, const uint64_t *labels)
 {
     uint64_t done = 0;
@@ -249,7 +293,7 @@ static int add_mapped(struct import *m)
     const float *vectors = m->rows.mapped + m->first * m->rows.dim;
     uint64_t *own = NULL;
     int code = EXIT_SOUND;
-    if (m->labels == NULL && m->rows.has_labels) {
+    if (m->labels == NULL) {
         own = malloc((m->count + 1) * sizeof *own);
         if (own == NULL)
             return cli_error("out of memory for %" PRIu64 " labels", m->count);
@@ -282,17 +326,14 @@ static uint64_t batch_rows(const struct import *m)
 struct batch {
     float *vectors;
     uint64_t *labels;
-    bool labelled;
     uint64_t room, n;
 };
 
 static int batch_labels(struct import *m, uint64_t first, uint64_t n, struct batch *b)
 {
-    b->labelled = m->labels != NULL || m->rows.has_labels;
-    if (m->labels != NULL)
-        memcpy(b->labels, m->labels + first, n * sizeof *b->labels);
-    else if (m->rows.has_labels)
+    if (m->labels == NULL)
         return rows_labels(&m->rows, first, n, b->labels);
+    memcpy(b->labels, m->labels + first, n * sizeof *b->labels);
     return EXIT_SOUND;
 }
 
@@ -337,7 +378,7 @@ static int add_batches(struct import *m, struct batch *b)
         leave_out_absent(m, first, n, b);
         if (progress_interrupted())
             return interrupted(m);
-        code = add(m, b->n, b->vectors, b->labelled ? b->labels : NULL);
+        code = add(m, b->n, b->vectors, b->labels);
         if (code == EXIT_SOUND)
             code = mark_deleted(m, first, n, b);
         if (code != EXIT_SOUND)
@@ -393,12 +434,14 @@ static int import(struct import *m)
     m->is_new = cli_kind_of(m->dir) == CLI_NOTHING;
     if (!m->is_new)
         space_of_existing(m);
+    progress_catch(); /* before there is anything that would be left behind */
     int code = open_source(m);
     if (code == EXIT_SOUND)
         code = m->is_new ? create_index(m) : open_index(m);
+    if (code == EXIT_SOUND)
+        code = count_labels(m);
     if (code != EXIT_SOUND)
         return code;
-    progress_catch();
     progress_begin(&m->progress, "adding", m->count);
     const struct timespec begun = m->progress.begun;
     const bool as_it_lies = m->rows.mapped != NULL && m->rows.absent == NULL;
@@ -425,6 +468,7 @@ int cmd_import(int argc, char **argv)
         {"format", required_argument, NULL, 'f'},
         {"dataset", required_argument, NULL, 'd'},
         {"labels", required_argument, NULL, 'l'},
+        {"count-from", required_argument, NULL, 'c'},
         {"first", required_argument, NULL, 'F'},
         {"count", required_argument, NULL, 'n'},
         {"threads", required_argument, NULL, 't'},
@@ -441,7 +485,7 @@ int cmd_import(int argc, char **argv)
     struct import m = {
         .how.fallback = "train", .count = UINT64_MAX, .threads = navmap_default_threads()};
     int c;
-    while ((c = getopt_long(argc, argv, "f:d:l:F:n:t:s:M:e:S:m:rjh", options, NULL)) != -1) {
+    while ((c = getopt_long(argc, argv, "f:d:l:c:F:n:t:s:M:e:S:m:rjh", options, NULL)) != -1) {
         int stop = take_option(&m, c);
         if (stop != 0)
             return stop - 1;

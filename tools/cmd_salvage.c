@@ -103,9 +103,8 @@ static int salvage(struct job *j, struct newdir *fresh)
         cli_say("%s: reading wal.mdb ends the process that does; going on without it", j->dir);
         j->options.without_log = 1;
     }
-    progress_catch();
     progress_begin(&j->findings.progress, "adding", 0);
-    status = navmap_salvage(j->dir, j->out ? fresh->partial : NULL, &j->options, findings_take,
+    status = navmap_salvage(j->dir, j->out ? fresh->index : NULL, &j->options, findings_take,
                             &j->findings, &j->result);
     progress_end(&j->findings.progress);
     if (status == NAVMAP_EINTERRUPTED)
@@ -147,6 +146,7 @@ static int run(struct job *j)
     int code = EXIT_SOUND;
     if (cli_kind_of(j->dir) == CLI_NOTHING)
         return cli_error("%s: nothing is there", j->dir);
+    progress_catch(); /* before there is anything that would be left behind */
     if (j->out != NULL)
         code = newdir_begin(&fresh, j->out);
     if (code == EXIT_SOUND && j->findings.as_json) {

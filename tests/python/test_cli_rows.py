@@ -317,11 +317,14 @@ def test_nothing_is_made(here, vectors):
     refused("import", "--space=l2", "nothing.npy", "i")
     refused("import", "--space=l2", "v.npy", "no/such/parent")
     assert os.listdir() == ["v.npy"]
-    os.mkdir("i.partial")
-    Path("i.partial/mine").write_text("not an index's")
+    os.makedirs("i.partial/index")
+    Path("i.partial/index/mine").write_text("not an index's")
     np.save("v.npy", vectors[:50])
     assert "mine" in refused("import", "--space=l2", "v.npy", "i")
+    os.rename("i.partial/index/mine", "i.partial/mine")
+    assert "mine" in refused("import", "--space=l2", "v.npy", "i")
     os.remove("i.partial/mine")
+    Path("i.partial/index/LOCK").touch()
     run("import", "--space=l2", "v.npy", "i")
     assert sorted(os.listdir()) == ["i", "v.npy"]
 
