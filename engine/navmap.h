@@ -385,8 +385,8 @@ struct navmap_salvage_result {
  *   NAVMAP_ENOINDEX nothing is there;  NAVMAP_ELOCKED  somebody writes to it
  *   NAVMAP_EVERSION, NAVMAP_EEXIST (`out`), NAVMAP_ENOSPC, NAVMAP_EIO, NAVMAP_ENOMEM
  *   NAVMAP_ECORRUPT more than one bit of the header is wrong: no byte of the file has a meaning
- *   NAVMAP_EINTERRUPTED, and any failure after `out` was created: it holds some of the items, whole;
- *                   remove it
+ *   NAVMAP_EINTERRUPTED, and any failure after `out` was created: it holds some of the items,
+ *                   whole; remove it
  * Cost: as of adding them all to a new index. */
 NAVMAP_API navmap_status navmap_salvage(const char *path, const char *out,
                                         const struct navmap_salvage_options *options,

@@ -241,8 +241,8 @@ static int by_label_then_slot(const void *a, const void *b)
     return c != 0 ? c : x->slot < y->slot ? -1 : x->slot > y->slot;
 }
 
-/* S2.  Of two slots with one label, one was superseded and its state word is damaged.  Nothing tells
- * which: the live one is kept, of two the higher. */
+/* S2.  Of two slots with one label, one was superseded and its state word is damaged.  Nothing
+ * tells which: the live one is kept, of two the higher. */
 static navmap_status settle_twins(struct salvage *s)
 {
     uint64_t n = 0;

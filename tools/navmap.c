@@ -61,7 +61,8 @@ static void print_usage(FILE *out)
     fputs("\noptions:\n"
           "  -h, --help     this text; `navmap COMMAND --help` tells about one command\n"
           "  -V, --version  the library's version\n"
-          "\nexit: 0 success, 1 damage found (verify), 2 the command could not do its job\n",
+          "\nexit: 0 success, 1 damage found (verify) or something left out (salvage),\n"
+          "      2 the command could not do its job\n",
           out);
 }
 

@@ -20,7 +20,7 @@ struct newdir {
 int newdir_begin(struct newdir *d, const char *path);
 /* Closed indexes only: give it its name, durably. */
 int newdir_finish(struct newdir *d);
-/* Remove what is not finished; to be called in any case, allowed after any of them, and on a zeroed one. */
+/* Remove what is not finished; to be called in any case, allowed on a zeroed one. */
 void newdir_abandon(struct newdir *d);
 
 #endif
