@@ -11,12 +11,7 @@
 #include "storage/salvage.h"
 #include "storage/source.h"
 
-struct passing {
-    navmap_report *report; /* may be NULL */
-    void *ctx;
-};
-
-static void pass_on(void *ctx, const struct store_finding *f)
+void index_pass_on(void *ctx, const struct store_finding *f)
 {
     const struct passing *p = ctx;
     const struct navmap_finding out = {f->warning, f->section, f->slot, f->offset, f->message};
@@ -31,7 +26,7 @@ navmap_status index_verify_loaded(navmap_index *ix, const struct navmap_verify_o
     struct passing p = {report, ctx};
     struct store_verify_counts counts = {0};
     struct navmap_check_result graph = {.struct_size = sizeof graph};
-    const struct store_verify_how how = {.report = pass_on,
+    const struct store_verify_how how = {.report = index_pass_on,
                                          .ctx = &p,
                                          .progress = options->progress,
                                          .progress_ctx = options->progress_ctx};

@@ -107,6 +107,13 @@ struct rewrite {
     void *progress_ctx;
 };
 navmap_status index_rewrite(navmap_index *ix, const struct rewrite *to) NAVMAP_MUST_USE;
+/* check_file.c: storage's findings for the caller's function, which may be NULL: a store_report with
+ * a struct passing as its context. */
+struct passing {
+    navmap_report *report;
+    void *ctx;
+};
+void index_pass_on(void *ctx, const struct store_finding *f);
 /* check_file.c: the whole check of a sealed file. */
 navmap_status index_verify_file(const char *path, const struct navmap_verify_options *options,
                                 navmap_report *report, void *ctx,

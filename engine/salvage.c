@@ -23,24 +23,19 @@ struct salvaging {
     uint32_t room;
 };
 
-struct passing {
-    navmap_report *report;
-    void *ctx;
-};
-
-static void pass_on(void *ctx, const struct store_finding *f)
-{
-    const struct passing *p = ctx;
-    const struct navmap_finding out = {f->warning, f->section, f->slot, f->offset, f->message};
-    if (p->report)
-        p->report(p->ctx, &out);
-}
-
 static int on_progress(void *ctx, uint64_t done, uint64_t total)
 {
     const struct salvaging *s = ctx;
     (void)total; /* of the batch */
     return s->o.progress(s->o.progress_ctx, s->done + done, s->total);
+}
+
+static navmap_status tell(const struct salvaging *s)
+{
+    if (!s->o.progress || s->o.progress(s->o.progress_ctx, s->done, s->total) == 0)
+        return NAVMAP_OK;
+    return fail(NAVMAP_EINTERRUPTED, "navmap_salvage: stopped after %llu of %llu items",
+                (unsigned long long)s->done, (unsigned long long)s->total);
 }
 
 static navmap_status add_batch(struct salvaging *s, uint32_t n)
@@ -50,6 +45,7 @@ static navmap_status add_batch(struct salvaging *s, uint32_t n)
                                          .progress = s->o.progress ? on_progress : NULL,
                                          .progress_ctx = s};
     uint64_t added;
+    TRY(tell(s));
     TRY(navmap_add(s->to, n, s->vectors, s->labels, &o, &added));
     for (uint32_t i = 0; i < n; i++)
         if (s->deleted[i])
@@ -121,7 +117,7 @@ navmap_status navmap_salvage(const char *path, const char *out,
     struct salvage_facts facts;
     TRY(check_arguments(path, options, ret_result, &s.o));
     const struct salvage_how how = {
-        .without_log = s.o.without_log != 0, .report = pass_on, .ctx = &p};
+        .without_log = s.o.without_log != 0, .report = index_pass_on, .ctx = &p};
     TRY(salvage_open(path, &how, &s.from));
     salvage_facts(s.from, &facts);
     s.total = facts.live + facts.deleted;

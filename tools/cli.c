@@ -121,6 +121,12 @@ const char *cli_space_name(uint32_t space)
     return space < N_SPACES ? space_names[space] : "unknown";
 }
 
+int cli_usage(int option, const char *usage)
+{
+    fputs(usage, option == 'h' ? stdout : stderr);
+    return option == 'h' ? cli_finish_output(EXIT_SOUND) : EXIT_UNABLE;
+}
+
 int cli_plain_options(int argc, char **argv, const char *usage, int n, bool *ret_json)
 {
     static const struct option options[] = {
@@ -131,18 +137,11 @@ int cli_plain_options(int argc, char **argv, const char *usage, int n, bool *ret
     int c;
     *ret_json = false;
     while ((c = getopt_long(argc, argv, "jh", options, NULL)) != -1) {
-        if (c == 'h') {
-            fputs(usage, stdout);
-            return 1 + cli_finish_output(EXIT_SOUND);
-        }
         if (c != 'j')
-            break;
+            return 1 + cli_usage(c, usage);
         *ret_json = true;
     }
-    if (c == -1 && argc - optind == n)
-        return 0;
-    fputs(usage, stderr);
-    return 1 + EXIT_UNABLE;
+    return argc - optind == n ? 0 : 1 + cli_usage('?', usage);
 }
 
 /* Paths and indexes ----------------------------------------------------------------------------*/

@@ -60,6 +60,9 @@ int cli_stats(navmap_index *index, struct navmap_stats *ret_stats);
 /* All labels in the order of the slots, malloc'd, whatever a writer adds meanwhile. */
 int cli_labels(navmap_index *index, bool include_deleted, uint64_t **ret_labels, uint64_t *ret_n);
 
+/* The usage text, for --help (`option` is 'h') on standard output, else on standard error; returns
+ * what the command is to return. */
+int cli_usage(int option, const char *usage);
 /* The options of a command that has no more than --json and --help, and `n` arguments.  0 = go on,
  * else the exit code + 1. */
 int cli_plain_options(int argc, char **argv, const char *usage, int n, bool *ret_json);

@@ -237,18 +237,12 @@ int cmd_export(int argc, char **argv)
         case 'j':
             e.as_json = true;
             break;
-        case 'h':
-            fputs(usage, stdout);
-            return cli_finish_output(EXIT_SOUND);
         default:
-            fputs(usage, stderr);
-            return EXIT_UNABLE;
+            return cli_usage(c, usage);
         }
     }
-    if (argc - optind != 2) {
-        fputs(usage, stderr);
-        return EXIT_UNABLE;
-    }
+    if (argc - optind != 2)
+        return cli_usage('?', usage);
     e.source = argv[optind];
     e.target = argv[optind + 1];
     return cli_finish_output(run(&e, format_given));

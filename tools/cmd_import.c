@@ -131,11 +131,8 @@ static int take_option(struct import *m, int option)
         m->as_json = true;
         return 0;
     case 'h':
-        fputs(usage, stdout);
-        return 1 + cli_finish_output(EXIT_SOUND);
     case '?':
-        fputs(usage, stderr);
-        return 1 + EXIT_UNABLE;
+        return 1 + cli_usage(option, usage);
     default: {
         int code = take_number(m, option, optarg);
         return code == EXIT_SOUND ? 0 : 1 + code;
@@ -490,10 +487,8 @@ int cmd_import(int argc, char **argv)
         if (stop != 0)
             return stop - 1;
     }
-    if (argc - optind != 2) {
-        fputs(usage, stderr);
-        return EXIT_UNABLE;
-    }
+    if (argc - optind != 2)
+        return cli_usage('?', usage);
     m.source = argv[optind];
     m.dir = argv[optind + 1];
     int code = import(&m);

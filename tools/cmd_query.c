@@ -12,6 +12,7 @@
 #include "tools/npy.h"
 #include "tools/progress.h"
 #include "tools/rows.h"
+#include "tools/whole.h"
 
 static const char usage[] =
     "usage: navmap query [OPTION]... DIR [QUERIES]\n"
@@ -241,27 +242,17 @@ static int into_files(struct query *q)
 
 static int into_json(struct query *q)
 {
-    char *buffer = NULL;
-    size_t size = 0;
-    FILE *memory = open_memstream(&buffer, &size);
-    if (memory == NULL)
-        return cli_error("building the report: %s", strerror(errno));
-    json_begin(&q->json, memory);
-    json_object(&q->json, NULL);
+    struct whole whole;
+    int code = whole_begin(&whole, &q->json);
+    if (code != EXIT_SOUND)
+        return code;
     json_string(&q->json, "path", q->dir);
     json_number(&q->json, "k", q->k);
     json_bool(&q->json, "exact", q->exact);
     json_array(&q->json, "queries");
-    int code = search_all(q);
+    code = search_all(q);
     json_array_end(&q->json);
-    json_object_end(&q->json);
-    json_end(&q->json);
-    if (fclose(memory) != 0 && code == EXIT_SOUND)
-        code = cli_error("building the report: %s", strerror(errno));
-    if (code == EXIT_SOUND)
-        fputs(buffer, stdout); /* whole, or not at all */
-    free(buffer);
-    return code;
+    return whole_end(&whole, &q->json, code);
 }
 
 static int query(struct query *q)
@@ -323,12 +314,8 @@ static int take_option(struct query *q, int option)
     case 'j':
         q->as_json = true;
         break;
-    case 'h':
-        fputs(usage, stdout);
-        return 1 + cli_finish_output(EXIT_SOUND);
     default:
-        fputs(usage, stderr);
-        return 1 + EXIT_UNABLE;
+        return 1 + cli_usage(option, usage);
     }
     return code == EXIT_SOUND ? 0 : 1 + code;
 }
@@ -351,10 +338,8 @@ int cmd_query(int argc, char **argv)
         if (stop != 0)
             return stop - 1;
     }
-    if (argc - optind != 1 && argc - optind != 2) {
-        fputs(usage, stderr);
-        return EXIT_UNABLE;
-    }
+    if (argc - optind != 1 && argc - optind != 2)
+        return cli_usage('?', usage);
     q.dir = argv[optind];
     q.source = argc - optind == 2 && strcmp(argv[optind + 1], "-") != 0 ? argv[optind + 1] : NULL;
     int code = query(&q);

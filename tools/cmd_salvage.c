@@ -15,6 +15,7 @@
 #include "tools/cli.h"
 #include "tools/findings.h"
 #include "tools/newdir.h"
+#include "tools/whole.h"
 
 static const char usage[] =
     "usage: navmap salvage [OPTION]... DIR OUT\n"
@@ -117,27 +118,17 @@ static int salvage(struct job *j, struct newdir *fresh)
 
 static int run_json(struct job *j, struct newdir *fresh)
 {
-    char *buffer = NULL;
-    size_t size = 0;
-    FILE *memory = open_memstream(&buffer, &size);
     struct json *json = &j->findings.json;
-    if (memory == NULL)
-        return cli_error("building the report: %s", strerror(errno));
-    json_begin(json, memory);
-    json_object(json, NULL);
+    struct whole whole;
+    int code = whole_begin(&whole, json);
+    if (code != EXIT_SOUND)
+        return code;
     json_string(json, "path", j->dir);
     json_array(json, "findings");
-    int code = salvage(j, fresh);
+    code = salvage(j, fresh);
     json_array_end(json);
     print_json(j);
-    json_object_end(json);
-    json_end(json);
-    if (fclose(memory) != 0)
-        code = cli_error("building the report: %s", strerror(errno));
-    if (code != EXIT_UNABLE)
-        fputs(buffer, stdout);
-    free(buffer);
-    return code;
+    return whole_end(&whole, json, code);
 }
 
 static int run(struct job *j)
@@ -193,20 +184,14 @@ int cmd_salvage(int argc, char **argv)
         case 'j':
             j.findings.as_json = true;
             break;
-        case 'h':
-            fputs(usage, stdout);
-            return cli_finish_output(EXIT_SOUND);
         default:
-            fputs(usage, stderr);
-            return EXIT_UNABLE;
+            return cli_usage(c, usage);
         }
         if (code != EXIT_SOUND)
             return code;
     }
-    if (argc - optind != (dry ? 1 : 2)) {
-        fputs(usage, stderr);
-        return EXIT_UNABLE;
-    }
+    if (argc - optind != (dry ? 1 : 2))
+        return cli_usage('?', usage);
     j.dir = argv[optind];
     j.out = dry ? NULL : argv[optind + 1];
     j.options.struct_size = sizeof j.options;

@@ -10,6 +10,7 @@
 #include "engine/navmap.h"
 #include "tools/cli.h"
 #include "tools/findings.h"
+#include "tools/whole.h"
 
 static const char usage[] =
     "usage: navmap verify [--quick] [--json] [--limit=N] DIR\n"
@@ -82,8 +83,8 @@ static void summary_json(struct findings *r, const struct navmap_verify_result *
     json_object_end(j);
 }
 
-static navmap_status check(const char *path, bool quick, struct findings *r,
-                           struct navmap_verify_result *ret_result)
+static int check(const char *path, bool quick, struct findings *r,
+                 struct navmap_verify_result *ret_result)
 {
     const struct navmap_verify_options o = {.struct_size = sizeof o,
                                             .quick = quick,
@@ -93,53 +94,33 @@ static navmap_status check(const char *path, bool quick, struct findings *r,
     progress_begin(&r->progress, "checking", 0);
     navmap_status status = navmap_verify_with(path, &o, findings_take, r, ret_result);
     progress_end(&r->progress);
-    return status;
-}
-
-static int finish_json(struct findings *r, navmap_status status,
-                       const struct navmap_verify_result *result, char **buffer)
-{
-    json_array_end(&r->json);
-    if (status == NAVMAP_OK)
-        summary_json(r, result);
-    json_object_end(&r->json);
-    json_end(&r->json);
-    if (fclose(r->json.out) != 0)
-        return cli_error("building the report: %s", strerror(errno));
     if (status != NAVMAP_OK)
-        return EXIT_UNABLE;
-    fputs(*buffer, stdout);
-    return EXIT_SOUND;
+        return cli_library_error();
+    return ret_result->damaged ? EXIT_DAMAGED : EXIT_SOUND;
 }
 
 static int verify(const char *path, bool quick, struct findings *r)
 {
     struct navmap_verify_result result;
-    navmap_status status;
+    struct whole whole;
+    int code;
     if (!r->as_json) {
-        status = check(path, quick, r, &result);
-        if (status != NAVMAP_OK)
-            return cli_library_error();
-        summary_text(path, r, quick, &result);
-        return result.damaged ? EXIT_DAMAGED : EXIT_SOUND;
+        code = check(path, quick, r, &result);
+        if (code != EXIT_UNABLE)
+            summary_text(path, r, quick, &result);
+        return code;
     }
-    /* Built in memory and printed whole: a script never sees half an object. */
-    char *buffer = NULL;
-    size_t size = 0;
-    FILE *memory = open_memstream(&buffer, &size);
-    if (memory == NULL)
-        return cli_error("building the report: %s", strerror(errno));
-    json_begin(&r->json, memory);
-    json_object(&r->json, NULL);
+    code = whole_begin(&whole, &r->json);
+    if (code != EXIT_SOUND)
+        return code;
     json_string(&r->json, "path", path);
     json_bool(&r->json, "quick", quick);
     json_array(&r->json, "findings");
-    status = check(path, quick, r, &result);
-    if (status != NAVMAP_OK)
-        (void)cli_library_error();
-    int code = finish_json(r, status, &result, &buffer);
-    free(buffer);
-    return code == EXIT_SOUND && result.damaged ? EXIT_DAMAGED : code;
+    code = check(path, quick, r, &result);
+    json_array_end(&r->json);
+    if (code != EXIT_UNABLE)
+        summary_json(r, &result);
+    return whole_end(&whole, &r->json, code);
 }
 
 int cmd_verify(int argc, char **argv)
@@ -166,17 +147,11 @@ int cmd_verify(int argc, char **argv)
             if (!cli_parse_number(optarg, &r.limit))
                 return cli_error("--limit: '%s' is not a number", optarg);
             break;
-        case 'h':
-            fputs(usage, stdout);
-            return cli_finish_output(EXIT_SOUND);
         default:
-            fputs(usage, stderr);
-            return EXIT_UNABLE;
+            return cli_usage(c, usage);
         }
     }
-    if (argc - optind != 1) {
-        fputs(usage, stderr);
-        return EXIT_UNABLE;
-    }
+    if (argc - optind != 1)
+        return cli_usage('?', usage);
     return cli_finish_output(verify(argv[optind], quick, &r));
 }

@@ -61,20 +61,6 @@ static void add(struct region *r, struct span span)
     r->span[r->n++] = span;
 }
 
-static uint8_t *read_file(const char *path, size_t *ret_n)
-{
-    FILE *file = fopen(path, "rb");
-    assert_non_null(file);
-    assert_int_equal(fseek(file, 0, SEEK_END), 0);
-    *ret_n = (size_t)ftell(file);
-    rewind(file);
-    uint8_t *bytes = malloc(*ret_n + 1);
-    assert_non_null(bytes);
-    assert_int_equal(fread(bytes, 1, *ret_n, file), *ret_n);
-    assert_int_equal(fclose(file), 0);
-    return bytes;
-}
-
 static bool names_it(const struct span *s)
 {
     for (uint32_t i = 0; i < report.n && i < PLANTED_FINDINGS_MAX; i++) {
@@ -268,7 +254,7 @@ static void test_log(void **state)
     assert_int_equal(waitpid(child, &how, 0), child);
     assert_int_equal(how, 0);
     size_t n;
-    uint8_t *image = read_file(wal_path, &n);
+    uint8_t *image = planted_read(wal_path, &n);
     struct region r = region_of("log", image, n, wal_path, path);
     lmdb_spans(&r, LOG);
     assert_true(r.n >= 40);
@@ -314,7 +300,7 @@ static void test_sealed(void **state)
     assert_int_equal(navmap_save(ix, path), NAVMAP_OK);
     assert_int_equal(navmap_close(ix), NAVMAP_OK);
     size_t n;
-    uint8_t *image = read_file(path, &n);
+    uint8_t *image = planted_read(path, &n);
     assert_int_equal(layout_read_header(image, n, path, &l, &read_only), NAVMAP_OK);
     layout_read_sealed(image, &at);
     memcpy(&root, image + LAYOUT_ROOT_OFFSET, sizeof root);
