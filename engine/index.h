@@ -107,8 +107,8 @@ struct rewrite {
     void *progress_ctx;
 };
 navmap_status index_rewrite(navmap_index *ix, const struct rewrite *to) NAVMAP_MUST_USE;
-/* check_file.c: storage's findings for the caller's function, which may be NULL: a store_report with
- * a struct passing as its context. */
+/* check_file.c: storage's findings for the caller's function, which may be NULL: a store_report
+ * with a struct passing as its context. */
 struct passing {
     navmap_report *report;
     void *ctx;

@@ -144,8 +144,9 @@ NAVMAP_API navmap_status navmap_save_with(navmap_index *index, const char *path,
                                           const struct navmap_save_options *options)
     NAVMAP_MUST_USE;
 /* Write the index as hnswlib 0.8 does: a file that its load_index() takes, with the same labels,
- * vectors, links and marks of deletion, so that a search there finds what it finds here; of a flat
- * index, one of its BFIndex.  Which items and rows go in, what may be locked meanwhile, and how the
+ * vectors, links and marks of deletion, so that a search there finds what it finds here (but for
+ * what codes do to the way here: without them it is the same walk); of a flat index, one of its
+ * BFIndex.  Which items and rows go in, what may be locked meanwhile, and how the
  * file appears at `path`: as with navmap_save().  hnswlib's file does not keep the space (the
  * reader has to know it), the seed, and whether deleted items may be replaced.
  *   errors as of navmap_save(), NAVMAP_EINTERRUPTED

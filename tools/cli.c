@@ -121,6 +121,20 @@ const char *cli_space_name(uint32_t space)
     return space < N_SPACES ? space_names[space] : "unknown";
 }
 
+bool cli_parse_codes(const char *text, uint32_t *ret_codes)
+{
+    const bool none = strcmp(text, "none") == 0;
+    if (!none && strcmp(text, "i8") != 0)
+        return false;
+    *ret_codes = none ? NAVMAP_CODES_NONE : NAVMAP_CODES_I8;
+    return true;
+}
+
+const char *cli_codes_name(uint32_t codes)
+{
+    return codes == NAVMAP_CODES_I8 ? "i8" : "none";
+}
+
 int cli_usage(int option, const char *usage)
 {
     fputs(usage, option == 'h' ? stdout : stderr);

@@ -41,6 +41,9 @@ int cli_option_number(const char *option, const char *text, uint64_t least, uint
 /* "l2", "ip" or "cosine"; false for anything else. */
 bool cli_parse_space(const char *text, uint32_t *ret_space);
 const char *cli_space_name(uint32_t space);
+/* "i8" or "none", enum navmap_codes. */
+bool cli_parse_codes(const char *text, uint32_t *ret_codes);
+const char *cli_codes_name(uint32_t codes);
 
 /* A path whose ending is `suffix` (which begins with a dot), whatever its case? */
 bool cli_ends_with(const char *path, const char *suffix);

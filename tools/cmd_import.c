@@ -45,6 +45,8 @@ static const char usage[] =
     "  -s, --space=NAME         l2, ip or cosine; required if the source does not say\n"
     "  -M, --M=N                links per item, 2..512; the source's, or 16\n"
     "  -e, --ef-construction=N  candidates per insertion; the source's, or 200\n"
+    "  -C, --codes=NAME         i8 or none: what searches measure with on their way; i8 unless "
+    "told\n"
     "  -S, --seed=N             of the levels; 100 unless told\n"
     "  -m, --max-elements=N     labels allowed; none: grows\n"
     "  -r, --replace-deleted    allow hnswlib's replace_deleted\n"
@@ -124,6 +126,10 @@ static int take_option(struct import *m, int option)
         if (cli_parse_number(optarg, &m->count_from))
             return 0;
         return 1 + cli_error("--count-from: '%s' is not a number", optarg);
+    case 'C':
+        if (cli_parse_codes(optarg, &m->options.codes))
+            return 0;
+        return 1 + cli_error("--codes: expected i8 or none, found '%s'", optarg);
     case 'r':
         m->options.allow_replace_deleted = 1;
         return 0;
@@ -209,6 +215,7 @@ static int create_index(struct import *m)
     o->space = m->how.has_space ? m->how.space : m->rows.space;
     o->M = o->M ? o->M : m->rows.M;
     o->ef_construction = o->ef_construction ? o->ef_construction : m->rows.ef_construction;
+    o->codes = o->codes ? o->codes : m->rows.codes;
     if (navmap_create(m->fresh.index, o, &m->index) != NAVMAP_OK)
         return cli_library_error();
     return EXIT_SOUND;
@@ -228,6 +235,9 @@ static int check_existing(const struct import *m, const struct navmap_stats *s)
         return cli_error("%s has M %" PRIu32 " and ef_construction %" PRIu32
                          ", which an import cannot change",
                          m->dir, s->M, s->ef_construction);
+    if (m->options.codes && m->options.codes != s->codes)
+        return cli_error("%s has codes %s, which an import cannot change", m->dir,
+                         cli_codes_name(s->codes));
     return EXIT_SOUND;
 }
 
@@ -472,6 +482,7 @@ int cmd_import(int argc, char **argv)
         {"space", required_argument, NULL, 's'},
         {"M", required_argument, NULL, 'M'},
         {"ef-construction", required_argument, NULL, 'e'},
+        {"codes", required_argument, NULL, 'C'},
         {"seed", required_argument, NULL, 'S'},
         {"max-elements", required_argument, NULL, 'm'},
         {"replace-deleted", no_argument, NULL, 'r'},
@@ -482,7 +493,7 @@ int cmd_import(int argc, char **argv)
     struct import m = {
         .how.fallback = "train", .count = UINT64_MAX, .threads = navmap_default_threads()};
     int c;
-    while ((c = getopt_long(argc, argv, "f:d:l:c:F:n:t:s:M:e:S:m:rjh", options, NULL)) != -1) {
+    while ((c = getopt_long(argc, argv, "f:d:l:c:F:n:t:s:M:e:C:S:m:rjh", options, NULL)) != -1) {
         int stop = take_option(&m, c);
         if (stop != 0)
             return stop - 1;

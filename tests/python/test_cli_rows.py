@@ -106,7 +106,7 @@ def test_of_an_index(here, vectors):
     """A directory, and the file that save makes of it: the backup comes back."""
     np.save("v.npy", vectors)
     np.save("l.npy", np.arange(ITEMS)[::-1] * 7)
-    run("import", "--space=ip", "--labels=l.npy", "-M", "5", "v.npy", "i")
+    run("import", "--space=ip", "--labels=l.npy", "-M", "5", "--codes=none", "v.npy", "i")
     with navmap.open("i", "r+") as index:
         index.mark_deleted(7)
     saved = report("save", "i", "s.navmap")
@@ -116,7 +116,8 @@ def test_of_an_index(here, vectors):
         found = report("import", source, f"from-{source}")
         assert found["live"] == ITEMS - 1
         same(stored(f"from-{source}"), list(stored("i")), list(stored("i").values()))
-        assert report("info", f"from-{source}")["parameters"]["M"] == 5
+        parameters = report("info", f"from-{source}")["parameters"]
+        assert (parameters["M"], parameters["codes"]) == (5, "none")
     assert report("info", "from-s.navmap")["counts"]["deleted"] == 1
     assert report("info", "from-i")["counts"]["deleted"] == 0
 
@@ -226,7 +227,7 @@ def test_hnswlib_itself(here, vectors):
     run("query", "-s", "cosine", "--ef=50", "-k", "5", "-o", "r.npy", "v.bin", "q.npy")
     np.testing.assert_array_equal(np.load("r.npy"), labels)
     np.testing.assert_allclose(np.load("r.distances.npy"), distances, atol=2e-6)
-    run("import", "--space=cosine", "v.bin", "i")
+    run("import", "--space=cosine", "--codes=none", "v.bin", "i")  # codes would be another walk
     run("export", "i", "again.bin")
     again = hnswlib.Index("cosine", DIM)
     again.load_index("again.bin")
@@ -265,13 +266,14 @@ def test_hdf5(here):
 def test_parameters(here, vectors):
     np.save("v.npy", vectors)
     run(
-        "import", "--space=cosine", "--M=6", "--ef-construction=50", "--seed=9",
+        "import", "--space=cosine", "--M=6", "--ef-construction=50", "--codes=none", "--seed=9",
         "--max-elements=900", "--replace-deleted", "--first=10", "--count=100", "--threads=1",
         "v.npy", "i",
     )  # fmt: skip
     found = report("info", "i")
     assert found["parameters"] == {
-        "space": "cosine", "dim": DIM, "M": 6, "ef_construction": 50, "random_seed": 9,
+        "space": "cosine", "dim": DIM, "M": 6, "ef_construction": 50, "codes": "none",
+        "random_seed": 9,
         "allow_replace_deleted": True, "max_elements": 900, "flat": False,
     }  # fmt: skip
     assert found["counts"]["live"] == 100
@@ -289,7 +291,8 @@ def test_into_an_index(here, vectors):
     found = stored("i")
     np.testing.assert_array_equal(found[350], vectors[0])
     assert report("import", "v.npy", "i")["live"] == 350 + 2 * ITEMS
-    for wrong in (("--space=ip",), ("--M=5",), ("--ef-construction=5",)):
+    assert report("info", "i")["parameters"]["codes"] == "i8"
+    for wrong in (("--space=ip",), ("--M=5",), ("--ef-construction=5",), ("--codes=none",)):
         refused("import", *wrong, "v.npy", "i")
     np.save("w.npy", vectors[:, :5])
     assert "dimensions" in refused("import", "w.npy", "i")
