@@ -102,15 +102,27 @@ struct rewrite {
     const char *path;
     int fd;
     uint64_t *ret_bytes;
+    bool hnswlib;              /* in hnswlib's format; at a path */
+    navmap_progress *progress; /* NULL = none */
+    void *progress_ctx;
 };
 navmap_status index_rewrite(navmap_index *ix, const struct rewrite *to) NAVMAP_MUST_USE;
+/* check_file.c: storage's findings for the caller's function, which may be NULL: a store_report
+ * with a struct passing as its context. */
+struct passing {
+    navmap_report *report;
+    void *ctx;
+};
+void index_pass_on(void *ctx, const struct store_finding *f);
 /* check_file.c: the whole check of a sealed file. */
-navmap_status index_verify_file(const char *path, bool quick, navmap_report *report, void *ctx,
+navmap_status index_verify_file(const char *path, const struct navmap_verify_options *options,
+                                navmap_report *report, void *ctx,
                                 struct navmap_verify_result *ret_result) NAVMAP_MUST_USE;
 /* Load a file of navmap's, with a graph or without. */
 navmap_status index_load_any(const char *path, navmap_index **ret_index) NAVMAP_MUST_USE;
 /* The same of an index that has just been loaded from one, mapped and not yet changed. */
-navmap_status index_verify_loaded(navmap_index *ix, navmap_report *report, void *ctx,
+navmap_status index_verify_loaded(navmap_index *ix, const struct navmap_verify_options *options,
+                                  navmap_report *report, void *ctx,
                                   struct navmap_verify_result *ret_result) NAVMAP_MUST_USE;
 /* index.c: a handle for a store that was opened elsewhere (load.c); takes the store over. */
 navmap_status index_of_store(struct store *store, navmap_index **ret_index) NAVMAP_MUST_USE;

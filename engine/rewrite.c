@@ -5,6 +5,7 @@
  * (repair.c, R1), but into the file: the index itself is not changed.  So a file is what the index
  * would be after a sweep, without its gaps.
  */
+#include "engine/hnswlib_write.h"
 #include "engine/index.h"
 
 #include <stdlib.h>
@@ -12,8 +13,12 @@
 #include "storage/fail.h"
 #include "storage/seal.h"
 
+#define REPORT_ITEMS 256u /* between two calls of the caller's progress function */
+
 struct rewriting {
     navmap_index *ix;
+    const struct rewrite *to;
+    uint64_t done; /* items */
     struct scratch *s;
     struct graph g;
     struct sealing what;
@@ -26,11 +31,25 @@ static bool goes_in(const struct graph *g, uint32_t slot)
     return status == SLOT_LIVE || status == SLOT_DELETED;
 }
 
+/* Once for each item: by its row of level 0. */
+static navmap_status step(struct rewriting *r)
+{
+    const struct rewrite *to = r->to;
+    const uint64_t done = r->done++;
+    if (!to->progress || done % REPORT_ITEMS != 0 ||
+        to->progress(to->progress_ctx, done, r->what.n) == 0)
+        return NAVMAP_OK;
+    return fail(NAVMAP_EINTERRUPTED, "%s: stopped after %llu of %u items; nothing was saved",
+                store_path(r->ix->store), (unsigned long long)done, r->what.n);
+}
+
 static navmap_status row_of(void *ctx, uint32_t slot, uint32_t level, uint32_t *ret_ids)
 {
     struct rewriting *r = ctx;
     const struct graph *g = &r->g;
     const uint32_t width = level == 0 ? g->M0 : g->M;
+    if (level == 0)
+        TRY(step(r));
     uint32_t n = graph_copy_row(g, slot, level, ret_ids), i = 0;
     while (i < n && graph_linkable(g, ret_ids[i], level))
         i++;
@@ -81,13 +100,15 @@ static navmap_status rewrite(struct rewriting *r, const struct rewrite *to)
     TRY(prepare(r));
     if (to->ret_bytes)
         return seal_bytes(store, &r->what, to->ret_bytes);
+    if (to->hnswlib)
+        return hnswlib_write(r->ix, &r->what, to->path);
     return to->path ? seal_save(store, &r->what, to->path)
                     : seal_write(store, &r->what, to->fd, "(open file)");
 }
 
 navmap_status index_rewrite(navmap_index *ix, const struct rewrite *to)
 {
-    struct rewriting r = {.ix = ix};
+    struct rewriting r = {.ix = ix, .to = to};
     TRY(scratch_take(&ix->shelf, ix->layout, &r.s));
     navmap_status status = store_write_begin(ix->store, 0);
     if (status == NAVMAP_OK) {

@@ -160,10 +160,10 @@ static navmap_status fill_row(const struct chunk *c, uint32_t slot, uint32_t lev
     return NAVMAP_OK;
 }
 
-static navmap_status check_payload(const struct plan *p, uint32_t old)
+navmap_status seal_check(struct store *s, uint32_t old)
 {
-    const struct stage *e = &p->s->stage;
-    const struct layout *l = &p->s->layout;
+    const struct stage *e = &s->stage;
+    const struct layout *l = &s->layout;
     const struct disk_tag *tag = edit_tag(e, old);
     uint64_t sum = layout_vsum(l, tag->label, old, STATE_GEN(edit_state(e, old)), tag->up,
                                edit_code(e, old), edit_vec(e, old));
@@ -172,7 +172,7 @@ static navmap_status check_payload(const struct plan *p, uint32_t old)
     return fail(NAVMAP_ECORRUPT,
                 "%s: payload of slot %u (label %llu) at offset %llu: checksum expected %016llx, "
                 "found %016llx; nothing was saved",
-                p->s->path, old, (unsigned long long)tag->label,
+                s->path, old, (unsigned long long)tag->label,
                 (unsigned long long)layout_tag_off(l, old), (unsigned long long)tag->vsum,
                 (unsigned long long)sum);
 }
@@ -188,7 +188,7 @@ static navmap_status fill_slot(struct chunk *c, uint32_t slot)
     const uint32_t state = STATE_WORD(0, status);
     uint8_t *code = c->bytes + l->off_code + (uint64_t)i * l->code_stride;
     uint8_t *vec = c->bytes + l->off_vec + (uint64_t)i * l->vec_stride;
-    TRY(check_payload(p, old)); /* Z2 */
+    TRY(seal_check(p->s, old)); /* Z2 */
     memcpy(c->bytes + l->off_state + (uint64_t)i * 4, &state, sizeof state);
     TRY(fill_row(c, slot, 0, c->bytes + l->off_row + (uint64_t)i * l->row_stride));
     if (l->code_stride > 0)
@@ -315,12 +315,16 @@ static navmap_status write_all(struct chunk *c)
     return write_head(c);
 }
 
+navmap_status seal_settle(struct store *s)
+{
+    return s->in_memory ? NAVMAP_OK : store_commit_locked(s);
+}
+
 navmap_status seal_write(struct store *s, const struct sealing *what, int fd, const char *path)
 {
     struct plan p;
     struct chunk c = {.p = &p, .fd = fd, .path = path};
-    if (!s->in_memory)
-        TRY(store_commit_locked(s)); /* no saved copy is ahead of its original */
+    TRY(seal_settle(s));
     navmap_status status = plan_make(&p, s, what);
     if (status == NAVMAP_OK)
         status = plan_owners(&p);

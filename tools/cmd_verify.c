@@ -9,7 +9,8 @@
 
 #include "engine/navmap.h"
 #include "tools/cli.h"
-#include "tools/json.h"
+#include "tools/findings.h"
+#include "tools/whole.h"
 
 static const char usage[] =
     "usage: navmap verify [--quick] [--json] [--limit=N] DIR\n"
@@ -29,55 +30,6 @@ static const char usage[] =
     "\n"
     "example: navmap verify --json words.navmap\n";
 
-struct report {
-    bool as_json;
-    uint64_t limit, seen;
-    struct json json;
-};
-
-static void report_text(const struct navmap_finding *f)
-{
-    char where[64];
-    int n = 0;
-    if (f->slot != 0)
-        n = snprintf(where, sizeof where, "slot %" PRIu32, f->slot);
-    if (f->offset != UINT64_MAX)
-        snprintf(where + n, sizeof where - (size_t)n, "%soffset %" PRIu64, n > 0 ? ", " : "",
-                 f->offset);
-    else if (n == 0)
-        snprintf(where, sizeof where, "-");
-    printf("%-8s %-8s %-32s %s\n", f->warning ? "warning" : "DAMAGE", f->section, where,
-           f->message);
-}
-
-static void report_json(struct json *j, const struct navmap_finding *f)
-{
-    json_object(j, NULL);
-    json_string(j, "kind", f->warning ? "warning" : "damage");
-    json_string(j, "section", f->section);
-    if (f->slot != 0)
-        json_number(j, "slot", f->slot);
-    else
-        json_null(j, "slot");
-    if (f->offset != UINT64_MAX)
-        json_number(j, "offset", f->offset);
-    else
-        json_null(j, "offset");
-    json_string(j, "message", f->message);
-    json_object_end(j);
-}
-
-static void on_finding(void *ctx, const struct navmap_finding *finding)
-{
-    struct report *r = ctx;
-    if (r->seen++ >= r->limit)
-        return;
-    if (r->as_json)
-        report_json(&r->json, finding);
-    else
-        report_text(finding);
-}
-
 static const char *verdict(const struct navmap_verify_result *result)
 {
     return result->damaged ? "damaged" : "sound";
@@ -89,15 +41,11 @@ static void summary_line(const char *name, uint64_t n)
     printf("  %-18s %15s\n", name, cli_count(n, text));
 }
 
-static void summary_text(const char *path, const struct report *r, bool quick,
+static void summary_text(const char *path, const struct findings *r, bool quick,
                          const struct navmap_verify_result *result)
 {
     char text[CLI_NUMBER_BYTES];
-    if (r->seen > r->limit)
-        printf("and %s further findings, not printed (--limit)\n",
-               cli_count(r->seen - r->limit, text));
-    if (r->seen > 0)
-        putchar('\n');
+    findings_close_text(r);
     printf("%s: %s", path, verdict(result));
     if (result->damaged)
         printf(", %s %s", cli_count(result->damaged, text),
@@ -117,10 +65,10 @@ static void summary_text(const char *path, const struct report *r, bool quick,
     summary_line("log records", result->log_records);
 }
 
-static void summary_json(struct json *j, const struct report *r,
-                         const struct navmap_verify_result *result)
+static void summary_json(struct findings *r, const struct navmap_verify_result *result)
 {
-    json_number(j, "findings_omitted", r->seen > r->limit ? r->seen - r->limit : 0);
+    struct json *j = &r->json;
+    findings_close_json(r);
     json_string(j, "verdict", verdict(result));
     json_number(j, "damaged", result->damaged);
     json_number(j, "warnings", result->warnings);
@@ -135,63 +83,44 @@ static void summary_json(struct json *j, const struct report *r,
     json_object_end(j);
 }
 
-static int finish_json(struct report *r, navmap_status status,
-                       const struct navmap_verify_result *result, char **buffer)
+static int check(const char *path, bool quick, struct findings *r,
+                 struct navmap_verify_result *ret_result)
 {
-    json_array_end(&r->json);
-    if (status == NAVMAP_OK)
-        summary_json(&r->json, r, result);
-    json_object_end(&r->json);
-    json_end(&r->json);
-    if (fclose(r->json.out) != 0)
-        return cli_error("building the report: %s", strerror(errno));
+    const struct navmap_verify_options o = {.struct_size = sizeof o,
+                                            .quick = quick,
+                                            .progress = progress_step,
+                                            .progress_ctx = &r->progress};
+    progress_catch();
+    progress_begin(&r->progress, "checking", 0);
+    navmap_status status = navmap_verify_with(path, &o, findings_take, r, ret_result);
+    progress_end(&r->progress);
     if (status != NAVMAP_OK)
-        return EXIT_UNABLE;
-    fputs(*buffer, stdout);
-    return EXIT_SOUND;
+        return cli_library_error();
+    return ret_result->damaged ? EXIT_DAMAGED : EXIT_SOUND;
 }
 
-static int verify(const char *path, bool quick, struct report *r)
+static int verify(const char *path, bool quick, struct findings *r)
 {
     struct navmap_verify_result result;
-    navmap_status status;
+    struct whole whole;
+    int code;
     if (!r->as_json) {
-        status = navmap_verify(path, quick, on_finding, r, &result);
-        if (status != NAVMAP_OK)
-            return cli_library_error();
-        summary_text(path, r, quick, &result);
-        return result.damaged ? EXIT_DAMAGED : EXIT_SOUND;
+        code = check(path, quick, r, &result);
+        if (code != EXIT_UNABLE)
+            summary_text(path, r, quick, &result);
+        return code;
     }
-    /* Built in memory and printed whole: a script never sees half an object. */
-    char *buffer = NULL;
-    size_t size = 0;
-    FILE *memory = open_memstream(&buffer, &size);
-    if (memory == NULL)
-        return cli_error("building the report: %s", strerror(errno));
-    json_begin(&r->json, memory);
-    json_object(&r->json, NULL);
+    code = whole_begin(&whole, &r->json);
+    if (code != EXIT_SOUND)
+        return code;
     json_string(&r->json, "path", path);
     json_bool(&r->json, "quick", quick);
     json_array(&r->json, "findings");
-    status = navmap_verify(path, quick, on_finding, r, &result);
-    if (status != NAVMAP_OK)
-        (void)cli_library_error();
-    int code = finish_json(r, status, &result, &buffer);
-    free(buffer);
-    return code == EXIT_SOUND && result.damaged ? EXIT_DAMAGED : code;
-}
-
-static bool parse_number(const char *text, uint64_t *ret_number)
-{
-    char *end;
-    if (text[0] < '0' || text[0] > '9')
-        return false;
-    errno = 0;
-    unsigned long long n = strtoull(text, &end, 10);
-    if (errno != 0 || *end != 0)
-        return false;
-    *ret_number = n;
-    return true;
+    code = check(path, quick, r, &result);
+    json_array_end(&r->json);
+    if (code != EXIT_UNABLE)
+        summary_json(r, &result);
+    return whole_end(&whole, &r->json, code);
 }
 
 int cmd_verify(int argc, char **argv)
@@ -203,7 +132,7 @@ int cmd_verify(int argc, char **argv)
         {"help", no_argument, NULL, 'h'},
         {NULL, 0, NULL, 0},
     };
-    struct report r = {.limit = 1000};
+    struct findings r = {.damage = "DAMAGE", .limit = 1000};
     bool quick = false;
     int c;
     while ((c = getopt_long(argc, argv, "qjl:h", options, NULL)) != -1) {
@@ -215,20 +144,14 @@ int cmd_verify(int argc, char **argv)
             r.as_json = true;
             break;
         case 'l':
-            if (!parse_number(optarg, &r.limit))
+            if (!cli_parse_number(optarg, &r.limit))
                 return cli_error("--limit: '%s' is not a number", optarg);
             break;
-        case 'h':
-            fputs(usage, stdout);
-            return cli_finish_output(EXIT_SOUND);
         default:
-            fputs(usage, stderr);
-            return EXIT_UNABLE;
+            return cli_usage(c, usage);
         }
     }
-    if (argc - optind != 1) {
-        fputs(usage, stderr);
-        return EXIT_UNABLE;
-    }
+    if (argc - optind != 1)
+        return cli_usage('?', usage);
     return cli_finish_output(verify(argv[optind], quick, &r));
 }

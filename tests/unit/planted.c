@@ -72,7 +72,7 @@ static int build(const char *path)
     return navmap_close(index) == NAVMAP_OK ? 0 : 4;
 }
 
-static uint8_t *read_file(const char *path, size_t *ret_bytes)
+uint8_t *planted_read(const char *path, size_t *ret_bytes)
 {
     FILE *file = fopen(path, "rb");
     assert_non_null(file);
@@ -117,8 +117,8 @@ void planted_make(struct planted *p)
     int how = 0;
     assert_int_equal(waitpid(child, &how, 0), child);
     assert_int_equal(how, 0);
-    p->data_sound = read_file(p->data_path, &p->data_bytes);
-    p->wal_sound = read_file(p->wal_path, &p->wal_bytes);
+    p->data_sound = planted_read(p->data_path, &p->data_bytes);
+    p->wal_sound = planted_read(p->wal_path, &p->wal_bytes);
     p->data = copy_of(p->data_sound, p->data_bytes);
     p->wal = copy_of(p->wal_sound, p->wal_bytes);
     int read_only = 0;

@@ -27,6 +27,8 @@ void planted_make(struct planted *p);
 void planted_free(struct planted *p);
 /* Both images and both files as they were made. */
 void planted_restore(struct planted *p);
+/* A whole file, malloc'd. */
+uint8_t *planted_read(const char *path, size_t *ret_bytes);
 /* The data image into the file (in place: same inode), `bytes` long. */
 void planted_write(const struct planted *p, size_t bytes);
 void planted_write_wal(const struct planted *p);
