@@ -11,6 +11,7 @@ query    Queries a second at each level of recall, for each k, number of threads
 build    Seconds to build in memory, in turns, --build-rounds times, on each number of threads.
 open     Time to load a saved index and to its first answer, page cache warm; size on disk, and
          memory while queries are answered.
+index    Nothing but the indexes that are kept, where they are missing.
 limits   What this machine's memory allows (limits.c): random rows a second of each size, and which
          share of that the search reaches, as far as a library tells how many rows it scored.
 
@@ -47,7 +48,7 @@ import sweep  # noqa: E402
 from sweep import Child, Failed, say  # noqa: E402
 
 USUAL = ("navmap", "hnswlib", "faiss", "usearch")
-PARTS = ("build", "query", "open", "limits")
+PARTS = ("index", "build", "query", "open", "limits")
 MODES = ("batch", "single", "native")
 PROBE = """
 import hashlib, sys
@@ -187,6 +188,17 @@ def build(run: Run) -> dict[str, Any]:
     return report_of
 
 
+def index(run: Run) -> dict[str, Any]:
+    for name in run.names():
+        path = run.kept_at(name)
+        try:
+            if run.args.fresh or not path.exists():
+                make_index(run, name, path)
+        except Failed as why:
+            run.leave_out(name, why)
+    return {}
+
+
 def indexes(run: Run) -> None:
     """A worker for each library, with its index, from the cache or built now and put there."""
     for name in run.names():
@@ -215,7 +227,7 @@ def make_index(run: Run, name: str, path: pathlib.Path) -> None:
     child = run.start(name)
     try:
         told = child(
-            "build", base=str(run.data.base), threads=threads, processors=run.cpus(threads)
+            "build", base=str(run.data.base), threads=threads, processors=run.processors
         )
         child("save", path=str(path))
     finally:
@@ -276,6 +288,7 @@ def query(run: Run) -> dict[str, Any]:
                     rounds=run.args.rounds,
                     seconds=run.args.seconds,
                     processors=run.cpus(threads),
+                    clock=run.args.clock,
                 )
                 answer["levels"] += entries(run, told, k, threads, mode)
                 if mode == "native":
@@ -409,7 +422,7 @@ def parser() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = made.add_argument
-    add("parts", nargs="*", choices=[*PARTS, []], help="any of build, query, open, limits")
+    add("parts", nargs="*", choices=[*PARTS, []], help=f"any of {', '.join(PARTS)}")
     add("--data", type=pathlib.Path, help="folder or file")
     add("--space", choices=datasets.SPACES, help="if the data does not say it")
     add("--peers", type=words, default=USUAL, help="the first is what others are compared with")
@@ -430,6 +443,7 @@ def parser() -> argparse.ArgumentParser:
     add("--build-rounds", type=int, default=1)
     add("--build-threads", type=int, default=1, help="of the indexes that are kept")
     add("--cpus", type=integers, help="processors to use, such as 0,1; else all allowed")
+    add("--clock", choices=("wall", "cpu"), default="wall", help="cpu: on a machine that is not idle")
     add("--curves", action="store_true", help="measure the whole ladder too, for the pictures")
     add("--least", type=float, default=0.8, help="recall from which on curves are measured")
     add("--top", type=float, default=0.999, help="recall at which ladders end")
@@ -463,10 +477,14 @@ def main(argv: list[str] | None = None) -> int:
     results: dict[str, Any] = {
         "environment": environment(run),
         "data": run.data.as_dict(),
-        "settings": {"M": args.M, "ef_construction": args.ef_construction},
+        "settings": {
+            "M": args.M,
+            "ef_construction": args.ef_construction,
+            "clock": args.clock,
+        },
         "started": time.strftime("%Y-%m-%dT%H:%M:%S"),
     }
-    do = {"build": build, "query": query, "open": opening, "limits": native.limits}
+    do = {"index": index, "build": build, "query": query, "open": opening, "limits": native.limits}
     try:
         for part in args.parts or ("query",):
             results[part] = do[part](run)

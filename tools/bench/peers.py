@@ -200,7 +200,7 @@ class FaissSq8(Faiss):
         inner = lib.IndexHNSWSQ(self.dim, lib.ScalarQuantizer.QT_8bit, self.M, self._metric())
         index = lib.IndexRefineFlat(inner)
         index.k_factor = 4
-        index.inner = inner  # which it does not own
+        self.inner = inner  # which the other one does not own
         return index
 
     def _hnsw(self) -> Any:

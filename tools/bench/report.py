@@ -42,6 +42,8 @@ def megabytes(value: float) -> str:
     return f"{value / 1e6:,.0f}"
 
 
+CPU_TIME = "Queries a second are of processor time, since the machine was not idle.\n"
+
 # Tables ---------------------------------------------------------------------------------------
 
 
@@ -190,7 +192,8 @@ def tables(results: dict[str, Any]) -> str:
         f"{where['processor']}, {where['processors']} processors, load before: "
         f"{where['load_before']:.1f}. M={results['settings']['M']}, "
         f"ef_construction={results['settings']['ef_construction']}. "
-        f"Medians of rounds, and in brackets their range.\n\n"
+        f"Medians of rounds, and in brackets their range.\n"
+        f"{CPU_TIME if results['settings'].get('clock') == 'cpu' else ''}\n"
     )
     text += "".join(
         f"- {name} {of.get('version', '')}: {of.get('about', '')}\n"

@@ -188,8 +188,12 @@ def speeds(
     rounds: int,
     seconds: float,
     processors: list[int],
+    clock: str = "wall",
 ) -> dict[str, dict[float, dict[str, Any]]]:
-    """At each level of each library: queries a second, round by round, and what was measured."""
+    """At each level of each library: queries a second, round by round, and what was measured.  By
+    the clock "cpu" they are of the processors' time that the process took, times the threads: what
+    others do on the machine counts less then."""
+    speed = "qps" if clock == "wall" else "qps_cpu"
     measured: dict[tuple[str, int], list[dict[str, float]]] = {}
     levels = sorted({level for of in brackets.values() for level in of})
     for number in range(rounds):
@@ -219,7 +223,7 @@ def speeds(
             if not pair:
                 continue
             each = [
-                at_level([(r, measured[name, ef][i]["qps"]) for ef, r in pair], level)
+                at_level([(r, measured[name, ef][i][speed]) for ef, r in pair], level)
                 for i in range(rounds)
             ]
             entry: dict[str, Any] = {"qps": spread(each), "points": []}
