@@ -84,6 +84,7 @@ class Run:
         self.left_out: dict[str, str] = {}
         self.children: dict[str, Child] = {}
         self.facts: dict[str, dict[str, Any]] = {}
+        self.results: dict[str, Any] = {}
 
     def python(self, name: str) -> str:
         return self.args.python.get(name, sys.executable)
@@ -449,6 +450,8 @@ def parser() -> argparse.ArgumentParser:
     add("--top", type=float, default=0.999, help="recall at which ladders end")
     add("--ef-most", type=int, default=4000, help="ef at which ladders end")
     add("--programs", type=pathlib.Path, help="folder of the built C programs of tools/bench")
+    add("--hnswlib-headers", type=pathlib.Path, help="folder of hnswlib/hnswlib.h")
+    add("--limit-seconds", type=float, default=0.1, help="that one size takes, once")
     add("--list", action="store_true", help="say which libraries run here, and end")
     return made
 
@@ -474,7 +477,7 @@ def main(argv: list[str] | None = None) -> int:
         made.error(f"modes are {', '.join(MODES)}")
     run = Run(args)
     run.find()
-    results: dict[str, Any] = {
+    results = run.results = {
         "environment": environment(run),
         "data": run.data.as_dict(),
         "settings": {

@@ -43,9 +43,12 @@ class Child:
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True
             )
 
+    def _line(self, do: str, arguments: dict[str, Any]) -> str:
+        return json.dumps({"do": do} | arguments) + "\n"
+
     def __call__(self, do: str, **arguments: Any) -> dict[str, Any]:
         try:
-            self.process.stdin.write(json.dumps({"do": do} | arguments) + "\n")
+            self.process.stdin.write(self._line(do, arguments))
             self.process.stdin.flush()
             line = self.process.stdout.readline()
         except BrokenPipeError:
