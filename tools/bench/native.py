@@ -35,8 +35,8 @@ class Program(Child):
         return super().__call__(do, **(arguments | {"mode": "single"}))
 
 
-def program(run: Any, name: str) -> pathlib.Path:
-    folder = run.args.programs or HERE.parents[1] / "build" / "tools" / "bench"
+def program(folder: pathlib.Path | None, name: str) -> pathlib.Path:
+    folder = folder or HERE.parents[1] / "build" / "tools" / "bench"
     path = folder / name
     if not path.exists():
         raise Failed(f"{path} is not there: ninja -C build bench-programs, or --programs FOLDER")
@@ -83,7 +83,7 @@ def _hnswlib(run: Any, counting: bool) -> Program:
 
 
 def _navmap(run: Any) -> Program:
-    command = [str(program(run, "search_time")), str(run.kept_at("navmap"))]
+    command = [str(program(run.args.programs, "search_time")), str(run.kept_at("navmap"))]
     command += ["--queries", str(run.data.queries), "--serve"]
     return Program("navmap", command, run.out / "search_time.log")
 
@@ -138,7 +138,7 @@ def limits(run: Any) -> dict[str, Any]:
     counters = run.results.get("query", {}).get("counters", {})
     for of in counters.values():
         sizes |= {row_bytes(name, run.data.dim) or 64 for name in of}
-    command = [str(program(run, "limits")), "--json", "--count", str(run.data.count)]
+    command = [str(program(run.args.programs, "limits")), "--json", "--count", str(run.data.count)]
     command += ["--bytes", ",".join(str(size) for size in sorted(sizes))]
     command += ["--threads", str(threads), "--seconds", str(run.args.limit_seconds)]
     command += ["--cpu"] if run.args.clock == "cpu" else []
