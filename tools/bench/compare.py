@@ -18,15 +18,14 @@ limits   What this machine's memory allows (limits.c): random rows a second of e
 DATA is a folder or file as datasets.py reads it.  Indexes are built once and kept in --cache, filed
 under the data, the library, its version and settings (navmap: its very build); --fresh builds anew.
 Libraries that are missing, or cannot do what is asked, are named and left out.  --python says which
-interpreter has a library, when it is not the one that runs this.  Results go to --out: results.json,
-tables.md, and pictures if matplotlib is there.
+interpreter has a library, when it is not the one that runs this.  Results go to --out:
+results.json, tables.md, and pictures if matplotlib is there.
 
 Time taken: about seconds x 2 x rounds x (libraries x levels x k x threads x modes), and before it,
 the first time, building and finding recalls.
 """
 
 import argparse
-import hashlib
 import json
 import os
 import pathlib
@@ -227,9 +226,7 @@ def make_index(run: Run, name: str, path: pathlib.Path) -> None:
     say(f"{name}: building the index to be kept, {threads} threads")
     child = run.start(name)
     try:
-        told = child(
-            "build", base=str(run.data.base), threads=threads, processors=run.processors
-        )
+        told = child("build", base=str(run.data.base), threads=threads, processors=run.processors)
         child("save", path=str(path))
     finally:
         child.end()
@@ -444,7 +441,12 @@ def parser() -> argparse.ArgumentParser:
     add("--build-rounds", type=int, default=1)
     add("--build-threads", type=int, default=1, help="of the indexes that are kept")
     add("--cpus", type=integers, help="processors to use, such as 0,1; else all allowed")
-    add("--clock", choices=("wall", "cpu"), default="wall", help="cpu: on a machine that is not idle")
+    add(
+        "--clock",
+        choices=("wall", "cpu"),
+        default="wall",
+        help="cpu: on a machine that is not idle",
+    )
     add("--curves", action="store_true", help="measure the whole ladder too, for the pictures")
     add("--least", type=float, default=0.8, help="recall from which on curves are measured")
     add("--top", type=float, default=0.999, help="recall at which ladders end")

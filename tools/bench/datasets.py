@@ -6,7 +6,7 @@ neighbours of the queries.
     tools/bench/datasets.py truth DATA --space l2     compute the exact neighbours, and keep them
 
 DATA is one of
-  - a folder of base.npy, queries.npy and, if known, truth.npy (float32 row-major; int, (rows, 100));
+  - a folder of base.npy, queries.npy and, if known, truth.npy (float32 row-major; int, 100 each);
   - a folder of *base.fvecs, *query.fvecs and, if known, *groundtruth.ivecs;
   - an .hdf5 file of `train`, `test` and `neighbors`, as ann-benchmarks has them (needs h5py).
 `Data` holds paths of .npy files, so that every process maps the same pages: what was no .npy is
@@ -261,9 +261,9 @@ def make_image(count: int, dim: int, seed: int, latent: int = 20) -> np.ndarray:
 
 
 def make_sift(count: int, dim: int, seed: int, latent: int = 24) -> np.ndarray:
-    """Clusters around clusters: 100 groups of 40, of sizes that fall off.  Around each centre points
-    lie in `latent` directions, with less and less in each, and a little everywhere; then values are
-    bent to be small mostly, as counts of gradients are, 0..218.
+    """Clusters in clusters: 100 groups of 40, of uneven sizes.  Around each centre points lie in
+    `latent` directions, with less and less in each, and a little everywhere; then values are bent
+    to be small mostly, as counts of gradients are, 0..218.
     """
     rng = np.random.default_rng(seed)
     groups, each = 100, 40

@@ -21,7 +21,7 @@ from sweep import Child, Failed, say
 
 HERE = pathlib.Path(__file__).resolve().parent
 HNSWLIB = "hnswlib==0.8.0"
-PROGRAMS = ("navmap", "hnswlib")  # of which there is a program that calls the library without Python
+PROGRAMS = ("navmap", "hnswlib")  # that have a program which does without Python
 
 
 class Program(Child):

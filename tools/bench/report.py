@@ -88,9 +88,7 @@ def _scaling(results: dict[str, Any]) -> str:
     for (k, level, name), of in by.items():
         if 1 in of:
             rows += [
-                [k, f"{level:.3g}", name, n, f"{qps / of[1]:.2f}"]
-                for n, qps in of.items()
-                if n > 1
+                [k, f"{level:.3g}", name, n, f"{qps / of[1]:.2f}"] for n, qps in of.items() if n > 1
             ]
     probe = results.get("limits", {}).get("scaling")
     title = "Threads: queries a second over those of one thread"

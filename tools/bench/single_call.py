@@ -26,7 +26,7 @@ import numpy as np  # noqa: E402
 
 import navmap  # noqa: E402
 import native  # noqa: E402
-from navmap import _core, convert  # noqa: E402
+from navmap import convert  # noqa: E402
 
 
 def median_us(call: Callable[[int], object], count: int) -> float:

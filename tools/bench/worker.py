@@ -167,9 +167,7 @@ class Worker:
         asked = passes * len(self.queries)
         told: dict[str, Any] = {"qps": asked / taken, "qps_cpu": threads * asked / used}
         if waits:
-            told |= {
-                f"p{at}_us": 1e6 * float(np.percentile(waits, at)) for at in (50, 99)
-            }
+            told |= {f"p{at}_us": 1e6 * float(np.percentile(waits, at)) for at in (50, 99)}
         return told
 
     def _one_by_one(self, k: int, ef: int) -> list[float]:
