@@ -67,6 +67,12 @@ def _levels(results: dict[str, Any]) -> str:
                     row += [f"{point.get(f'p{at}_us', 0):.0f}" for at in (50, 99)]
                 row.append(f"least ef finds {found:.4f}" if of["beyond"] else "")
                 rows.append(row)
+            for name, points in results["query"]["ladders"].get(str(k), {}).items():
+                if name not in entry["of"] and mode != "native":
+                    ef, most = max(points, key=lambda point: point[1])
+                    blank = [""] * (1 if mode == "batch" else 3)
+                    row = [f"{entry['recall']:.3g}", name, f"-{ef}", "-", *blank]
+                    rows.append([*row, f"gets no further than {most:.4f}"])
         first = next(iter(results["query"]["ladders"].get(str(k), {"-": 0})))
         header = ["recall", "library", "ef", "queries/s", f"{first} / it"]
         header += [] if mode == "batch" else ["p50 us", "p99 us"]

@@ -106,8 +106,8 @@ def ladder(
     ef = max(10, k)
     while True:
         points.append((ef, recalls.at(child, k, ef, how)["recall"]))
-        same = len(points) > 3 and points[-1][1] - points[-4][1] < 0.0002
-        if points[-1][1] >= top or ef >= most or (same and points[-1][1] < top):
+        same = ef > 50 * k and points[-1][1] - points[-4][1] < 0.0002
+        if points[-1][1] >= top or ef >= most or same:
             return points
         ef = min(most, math.ceil(ef * LADDER_STEP))
 
