@@ -58,7 +58,7 @@ static navmap_status prepare(struct rewriting *r)
     navmap_index *ix = r->ix;
     const bool flat = (ix->layout->flags & HEADER_FLAT) != 0;
     uint32_t n = 0;
-    graph_of_edit(store_edit(ix->store), &ix->distance, &r->g);
+    graph_of_edit(store_edit(ix->store), &ix->distance, r->s, &r->g);
     TRY(repair_reserve(ix, r->s, &r->g));
     r->slots = malloc((size_t)r->g.nslots * sizeof *r->slots);
     if (!r->slots)

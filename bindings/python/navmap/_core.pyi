@@ -59,6 +59,7 @@ def create(
     max_elements: int,
     allow_replace_deleted: int,
     durability: int,
+    codes: int,
     /,
 ) -> Handle: ...
 def open(
@@ -73,6 +74,7 @@ def new(
     max_elements: int,
     allow_replace_deleted: int,
     flat: int,
+    codes: int,
     /,
 ) -> Handle: ...
 def load(
