@@ -8,7 +8,10 @@ import numpy.typing as npt
 
 from navmap import convert
 from navmap.convert import Filter, Floats, Labels
+from navmap.errors import Error
 from navmap.saved import Saved
+
+_UINT64, _FLOAT32 = np.dtype(np.uint64), np.dtype(np.float32)
 
 
 class Index(Saved):
@@ -260,9 +263,32 @@ class Index(Saved):
         Every pair was in the index, whole, at some instant of the call; other threads and
         processes may add and delete meanwhile.
         """
+        if type(data) is np.ndarray and data.dtype is _FLOAT32 and data.size == self._dim:
+            plain = type(k) is type(num_threads) is int and num_threads == -1
+            if plain and filter is None and allow_fewer is False:
+                answer = self._alone(data, k, self._ef if ef is None else ef)
+                if answer is not None:
+                    return answer
         beam = self._ef if ef is None else convert.size(ef, "ef")
         fewer = convert.boolean(allow_fewer, "allow_fewer")
         return self._search(data, k, beam, num_threads, filter, fewer, exact=False)
+
+    def _alone(
+        self, query: npt.NDArray[np.float32], k: int, ef: Any
+    ) -> tuple[Labels, Floats] | None:
+        """A single query as it mostly comes, without what `_search` looks at first, which takes
+        longer than to search a small index.  None: it is not of that kind, or something is wrong
+        with it, which `_search` finds out again and says as it should be said."""
+        if query.ndim == 1:
+            query = query.reshape(1, -1)
+        if query.ndim != 2 or not 0 < k <= 4096 or type(ef) is not int or ef == 0:
+            return None
+        labels, distances = np.empty((1, k), _UINT64), np.empty((1, k), _FLOAT32)
+        try:
+            fewer = self._handle.search(False, query, ef, 1, None, False, labels, distances)
+        except (Error, BufferError, OverflowError, TypeError, ValueError):
+            return None
+        return (labels, distances) if fewer is None else None
 
     def exact_query(
         self,

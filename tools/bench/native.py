@@ -1,0 +1,190 @@
+"""What compare.py measures with programs of its own: one query a call from C, and the memory's
+limits.
+
+search_time.c and limits.c are built beside the library (`ninja -C build bench-programs`).
+hnswlib_time.cpp is compiled here, once, with the headers of hnswlib's source package, which pip
+brings unless --hnswlib-headers says where they are, for the processor this runs on.
+
+It is a module of compare.py.
+"""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tarfile
+import tempfile
+from typing import Any
+
+from sweep import Child, Failed, say
+
+HERE = pathlib.Path(__file__).resolve().parent
+HNSWLIB = "hnswlib==0.8.0"
+PROGRAMS = ("navmap", "hnswlib")  # that have a program which does without Python
+
+
+class Program(Child):
+    """search_time --serve or hnswlib_time, which take lines of numbers for commands."""
+
+    def _line(self, do: str, of: dict[str, Any]) -> str:
+        return f"{of['ef']} {of['k']} {of['threads']} {of['mode']} {of['seconds']}\n"
+
+    def __call__(self, do: str, **arguments: Any) -> dict[str, Any]:
+        os.sched_setaffinity(self.process.pid, arguments["processors"])
+        return super().__call__(do, **(arguments | {"mode": "single"}))
+
+
+def program(folder: pathlib.Path | None, name: str) -> pathlib.Path:
+    folder = folder or HERE.parents[1] / "build" / "tools" / "bench"
+    path = folder / name
+    if not path.exists():
+        raise Failed(f"{path} is not there: ninja -C build bench-programs, or --programs FOLDER")
+    return path
+
+
+def _headers(run: Any) -> pathlib.Path:
+    if run.args.hnswlib_headers:
+        return run.args.hnswlib_headers
+    folder = run.cache / "hnswlib-source"
+    found = sorted(folder.glob("hnswlib-*/hnswlib/hnswlib.h"))
+    if not found:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory() as download:
+            command = [run.python("hnswlib"), "-m", "pip", "download", "--quiet", "--no-deps"]
+            command += ["--no-binary", "hnswlib", "--no-build-isolation", "-d", download, HNSWLIB]
+            told = subprocess.run(command, capture_output=True, text=True)
+            files = sorted(pathlib.Path(download).glob("hnswlib-*.tar.gz"))
+            if told.returncode or not files:
+                raise Failed(f"no hnswlib headers: {told.stderr.strip()[-200:]}")
+            with tarfile.open(files[0]) as archive:
+                archive.extractall(folder, filter="data")
+        found = sorted(folder.glob("hnswlib-*/hnswlib/hnswlib.h"))
+    return found[0].parents[1]
+
+
+def hnswlib_program(run: Any) -> pathlib.Path:
+    path = run.cache / "programs" / "hnswlib_time"
+    source = HERE / "hnswlib_time.cpp"
+    if not path.exists() or path.stat().st_mtime < source.stat().st_mtime:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        command = [os.environ.get("CXX", "c++"), "-O3", "-march=native", "-std=c++11"]
+        command += ["-I", str(_headers(run)), str(source), "-o", str(path), "-pthread"]
+        told = subprocess.run(command, capture_output=True, text=True)
+        if told.returncode:
+            raise Failed(f"hnswlib_time.cpp does not compile: {told.stderr.strip()[-300:]}")
+    return path
+
+
+def _hnswlib(run: Any, counting: bool) -> Program:
+    command = [str(hnswlib_program(run)), str(run.kept_at("hnswlib")), run.data.space]
+    command += [str(run.data.queries), "1" if counting else "0"]
+    return Program("hnswlib", command, run.out / "hnswlib_time.log")
+
+
+def _navmap(run: Any) -> Program:
+    command = [str(program(run.args.programs, "search_time")), str(run.kept_at("navmap"))]
+    command += ["--queries", str(run.data.queries), "--serve"]
+    return Program("navmap", command, run.out / "search_time.log")
+
+
+def children(run: Any, brackets: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The programs, in the place of workers, for those libraries that have one."""
+    started: dict[str, Any] = {}
+    start = {"navmap": _navmap, "hnswlib": lambda run: _hnswlib(run, False)}
+    for name in PROGRAMS:
+        if name in brackets:
+            try:
+                started[name] = start[name](run)
+            except Failed as why:
+                say(f"{name} has no native figures: {why}")
+                run.left_out[f"{name} (native)"] = str(why)
+    return started, {name: brackets[name] for name in started}
+
+
+def hnswlib_counters(run: Any, of: dict[str, Any], k: int) -> dict[str, Any]:
+    """Its Python module does not tell; a distance that counts does."""
+    told: dict[float, Any] = {}
+    try:
+        child = _hnswlib(run, True)
+    except Failed:
+        return {}
+    for level, pair in of.items():
+        if pair:
+            ef = pair[-1][0]
+            answer = child("measure", ef=ef, k=k, threads=1, seconds=0, processors=run.cpus(1))
+            told[level] = {"ef": ef, "distances": answer["distances"]}
+    child.end()
+    return {"hnswlib": told}
+
+
+# Limits ---------------------------------------------------------------------------------------
+
+
+def row_bytes(name: str, dim: int) -> int | None:
+    """Bytes that one scored row takes from memory, in whole lines as they come: for libraries whose
+    rows are known here."""
+    if name in ("hnswlib", "faiss", "usearch", "navmap-vectors"):
+        return 4 * dim
+    if name == "navmap":  # a byte for each dimension, and scale and norm, in whole lines
+        return (dim + 8 + 63) // 64 * 64
+    return None
+
+
+def limits(run: Any) -> dict[str, Any]:
+    """Of rows as many and as large as those of the data, and the usual sizes."""
+    threads = max(run.args.threads)
+    sizes = {64, 128, 192, 256, 400, 512}
+    counters = run.results.get("query", {}).get("counters", {})
+    for of in counters.values():
+        sizes |= {row_bytes(name, run.data.dim) or 64 for name in of}
+    command = [str(program(run.args.programs, "limits")), "--json", "--count", str(run.data.count)]
+    command += ["--bytes", ",".join(str(size) for size in sorted(sizes))]
+    command += ["--threads", str(threads), "--seconds", str(run.args.limit_seconds)]
+    command += ["--cpu"] if run.args.clock == "cpu" else []
+    say("limits: random rows of " + ", ".join(str(size) for size in sorted(sizes)) + " bytes")
+    allowed = set(run.processors)
+    told = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: os.sched_setaffinity(0, allowed),
+    )
+    if told.returncode:
+        raise SystemExit(f"limits: {told.stderr.strip()}")
+    answer: dict[str, Any] = json.loads(told.stdout)
+    best: dict[tuple[int, int], float] = {}
+    for row in answer["rows"]:
+        key = row["bytes"], row["threads"]
+        best[key] = max(best.get(key, 0), row["rows_per_second"])
+    size = row_bytes("navmap", run.data.dim)
+    if threads > 1 and (size, threads) in best:
+        answer["scaling"] = best[size, threads] / best[size, 1]
+    answer["shares"] = _shares(run, best)
+    return answer
+
+
+def _shares(run: Any, best: dict[tuple[int, int], float]) -> list[dict[str, Any]]:
+    """Rows scored a second, one thread, batch calls, over the best that rows of that size allow."""
+    query = run.results.get("query", {})
+    shares = []
+    for entry in query.get("levels", []):
+        if entry["threads"] != 1 or entry["mode"] != "batch":
+            continue
+        counted = query["counters"].get(str(entry["k"]), {})
+        for name, of in entry["of"].items():
+            told = counted.get(name, {}).get(entry["recall"], {})
+            size = row_bytes(name, run.data.dim)
+            if "distances" not in told or size is None or (size, 1) not in best:
+                continue
+            scored = told["distances"] * of["qps"]["median"]
+            limit = best[size, 1]
+            shares.append(
+                {"library": name, "k": entry["k"], "recall": entry["recall"], "row_bytes": size}
+                | {"scored": scored, "limit": limit, "share": scored / limit}
+            )
+    return shares
+
+
+if __name__ == "__main__":
+    sys.exit("a module of compare.py")
