@@ -29,7 +29,7 @@ SIGNATURES = {
     "Index": "(space=None, dim=None, *, params=None, index=None)",
     "Index.init_index": (
         "(self, max_elements, M=16, ef_construction=200, random_seed=100, "
-        "allow_replace_deleted=False)"
+        "allow_replace_deleted=False, *, codes='i8')"
     ),
     "Index.add_items": (
         "(self, data, ids=None, num_threads=-1, replace_deleted=False, *, progress=None)"
@@ -43,6 +43,7 @@ SIGNATURES = {
     "Index.get_items": "(self, ids=None, return_type='numpy')",
     "Index.get_ids_list": "(self, include_deleted=True)",
     "Index.flush": "(self)",
+    "Index.warmup": "(self, *, vectors=True, lock=False, larger_than_memory=False)",
     "Index.close": "(self)",
     "Index.stats": "(self)",
     "Index.set_ef": "(self, ef)",
