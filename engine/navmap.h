@@ -157,6 +157,22 @@ NAVMAP_API navmap_status navmap_export_hnswlib(navmap_index *index, const char *
 /* The same as navmap_save() into an open file that is empty and can be written anywhere (a memfd,
  * say); not synced.  On failure what was written is of no use. */
 NAVMAP_API navmap_status navmap_save_fd(navmap_index *index, int fd) NAVMAP_MUST_USE;
+/* Bring an index into memory that is mapped from files, as far as it is mapped now: call it again
+ * when it has grown.  Without NAVMAP_WARM_VECTORS that is what searches walk through, rows and codes,
+ * and not the vectors, which they look at for their answers only.
+ *   NAVMAP_EINVAL  an unknown flag
+ *   NAVMAP_ENOMEM  RLIMIT_MEMLOCK does not allow as much to be locked; some of it may be
+ * Cost: reads what is not in memory yet, some seconds a GB from a disk. */
+enum navmap_warm_flag {
+    NAVMAP_WARM_VECTORS = 1, /* vectors and labels as well */
+    NAVMAP_WARM_LOCK = 2,    /* what is brought in stays in, until the index is closed */
+    NAVMAP_WARM_ASK = 4      /* for an index larger than memory: from now on a search tells the system
+                                which vectors it will look at before it looks at the first, and they
+                                are read side by side.  Costs some 10 us a query where all is in
+                                memory; a call without this flag ends it. */
+};
+NAVMAP_API navmap_status navmap_warm(navmap_index *index, uint32_t flags) NAVMAP_MUST_USE;
+
 /* The size in bytes of the file that navmap_save would write now. */
 NAVMAP_API navmap_status navmap_file_bytes(navmap_index *index,
                                            uint64_t *ret_bytes) NAVMAP_MUST_USE;

@@ -48,6 +48,11 @@ static bool read_candidate(const struct query *q, const struct pool_entry *c, st
 
 static void ask_for(const struct query *q, const struct pool_entry *found, uint64_t n)
 {
+    if (view_asks(q->view)) {
+        for (uint64_t i = 0; i < n; i++)
+            view_ask_payload(q->view, found[i].id);
+        return;
+    }
     for (uint64_t i = 0; i < n; i++) {
         __builtin_prefetch((const void *)view_state(q->view, found[i].id));
         __builtin_prefetch(view_tag(q->view, found[i].id));

@@ -85,6 +85,10 @@ navmap_status store_check_process(const struct store *s) NAVMAP_MUST_USE;
  *     distance); if drops left fewer than k, run again (at most 3 times).
  */
 navmap_status store_view_begin(struct store *s, struct view **ret_view) NAVMAP_MUST_USE;
+/* warm.c: read the current view's states, rows, upper rows and codes into memory, and tags and
+ * vectors with `vectors`; `lock` keeps them there.  `ask`: see view_ask_payload().
+ * NAVMAP_ENOMEM when they may not be locked; some may be then. */
+navmap_status store_warm(struct store *s, bool vectors, bool lock, bool ask) NAVMAP_MUST_USE;
 void store_view_end(struct store *s, struct view *view);
 
 /* The committed vector of a live label: `dim` floats, vsum checked, generation checked.

@@ -33,6 +33,7 @@ struct view {
     uint64_t reserved;   /* bytes reserved at base (and at wbase) */
     struct layout layout;
     _Atomic uint32_t nchunks; /* the bound: chunks mapped; store-release after mapping */
+    _Atomic bool asks;        /* searches ask for pages of payloads together (warm.c) */
     _Atomic uint32_t refs;    /* 1 for being published + 1 per query */
     int fd;                   /* the data file; closed with the view; -1 = this process's memory */
     uint64_t epoch;           /* fork_epoch() at view_map(): a forked child has no alias */
@@ -58,6 +59,13 @@ navmap_status view_sealed(int fd, const char *path, const struct layout *layout,
 navmap_status view_extend(struct view *v, uint32_t nchunks, bool *ret_fits) NAVMAP_MUST_USE;
 void view_ref(struct view *v);
 void view_unref(struct view *v); /* NULL allowed; the last one unmaps and closes */
+
+/* warm.c: begin to read the pages of a slot's tag and vector. */
+void view_ask_payload(const struct view *v, uint32_t slot);
+static inline bool view_asks(const struct view *v)
+{
+    return atomic_load_explicit(&v->asks, memory_order_relaxed);
+}
 
 static inline uint32_t view_slots(const struct view *v)
 {

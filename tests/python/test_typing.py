@@ -45,6 +45,7 @@ SIGNATURES = {
     "Index.get_items": "(self, ids=None, return_type='numpy')",
     "Index.get_ids_list": "(self, include_deleted=True)",
     "Index.flush": "(self)",
+    "Index.warmup": "(self, *, vectors=True, lock=False, larger_than_memory=False)",
     "Index.close": "(self)",
     "Index.stats": "(self)",
     "Index.set_ef": "(self, ef)",

@@ -86,6 +86,24 @@ class Opened(Held):
         """Always true, so that `if index:` does not mistake an empty index for none."""
         return True
 
+    def warmup(
+        self, *, vectors: bool = True, lock: bool = False, larger_than_memory: bool = False
+    ) -> None:
+        """Bring an index that lies in files into memory, as far as it is mapped now.
+
+        vectors: also the vectors and labels, which searches look at for their answers only; without
+            it, what they walk through, rows and codes.
+        lock: what is brought in stays in until the index is closed.
+        larger_than_memory: from now on a search tells the system which vectors it will look at
+            before it looks at the first, so that they are read from disk side by side.  It costs
+            some 10 us a query where all is in memory; a call without it ends it.
+
+        For an index that does not fit: `warmup(vectors=False, lock=True, larger_than_memory=True)`.
+        Raises `OutOfMemoryError` if RLIMIT_MEMLOCK does not allow as much to be locked.
+        Cost: reads what is not in memory yet.  To be called again when the index has grown.
+        """
+        self._handle.warm(bool(vectors) * 1 + bool(lock) * 2 + bool(larger_than_memory) * 4)
+
     # Facts ------------------------------------------------------------------------------------
 
     def stats(self) -> dict[str, Any]:

@@ -256,6 +256,21 @@ static PyObject *handle_flush(PyObject *object, PyObject *unused)
     return handle_done(self, status);
 }
 
+static PyObject *handle_warm(PyObject *object, PyObject *arg)
+{
+    struct handle *self = (struct handle *)object;
+    uint32_t flags;
+    if (!number_u32(arg, &flags))
+        return NULL;
+    navmap_index *index = handle_enter(self);
+    if (index == NULL)
+        return NULL;
+    PyThreadState *thread = PyEval_SaveThread();
+    navmap_status status = navmap_warm(index, flags);
+    PyEval_RestoreThread(thread);
+    return handle_done(self, status);
+}
+
 static PyObject *handle_check(PyObject *object, PyObject *unused)
 {
     (void)unused;
@@ -307,6 +322,7 @@ static PyMethodDef HANDLE_METHODS[] = {
     {"labels", handle_labels, METH_VARARGS, "labels(include_deleted, labels, /) -> int"},
     {"resize", handle_resize, METH_O, "resize(max_elements, /)"},
     {"flush", handle_flush, METH_NOARGS, "flush()"},
+    {"warm", handle_warm, METH_O, "warm(flags, /)"},
     {"save", handle_save, METH_VARARGS, "save(path, /)"},
     {"save_fd", handle_save_fd, METH_VARARGS, "save_fd(fd, /)"},
     {"file_bytes", handle_file_bytes, METH_NOARGS, "file_bytes() -> int"},
