@@ -144,11 +144,12 @@ NAVMAP_API navmap_status navmap_save_with(navmap_index *index, const char *path,
                                           const struct navmap_save_options *options)
     NAVMAP_MUST_USE;
 /* Write the index as hnswlib 0.8 does: a file that its load_index() takes, with the same labels,
- * vectors, links and marks of deletion, so that a search there finds what it finds here (but for
- * what codes do to the way here: without them it is the same walk); of a flat index, one of its
- * BFIndex.  Which items and rows go in, what may be locked meanwhile, and how the
- * file appears at `path`: as with navmap_save().  hnswlib's file does not keep the space (the
- * reader has to know it), the seed, and whether deleted items may be replaced.
+ * vectors, links and marks of deletion; of a flat index, one of its BFIndex.  A search there walks
+ * the same graph to the same distances; which of two candidates at the edge of a beam is still
+ * looked at may differ, since navmap looks at several at once, and with codes by estimates.
+ * Which items and rows go in, what may be locked meanwhile, and how the file appears at `path`: as
+ * with navmap_save().  hnswlib's file does not keep the space (the reader has to know it), seed,
+ * codes, and whether deleted items may be replaced.
  *   errors as of navmap_save(), NAVMAP_EINTERRUPTED
  * Cost: one pass over the index, 512 KiB of memory and 8 bytes a slot. */
 NAVMAP_API navmap_status navmap_export_hnswlib(navmap_index *index, const char *path,

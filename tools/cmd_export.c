@@ -21,7 +21,7 @@ static const char usage[] =
     "\n"
     "With --format=hnswlib: the whole graph, with what is marked as deleted, as a file that "
     "hnswlib\n"
-    "0.8 loads and searches with the same results.  Nobody may hold DIR for writing meanwhile.\n"
+    "0.8 loads and searches: same labels, vectors, links.  Nobody may hold DIR for writing then.\n"
     "\n"
     "  -f, --format=NAME  npy or hnswlib; else hnswlib if DST ends in .bin\n"
     "  -l, --labels=FILE  where the labels go\n"

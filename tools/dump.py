@@ -13,6 +13,7 @@ writes, takes the whole file into memory, and overlays a log that a crash left (
 
 import argparse
 import json
+import math
 import struct
 import sys
 from pathlib import Path
@@ -52,6 +53,27 @@ def geometry(dim, M, slot_shift, code_scheme, code_header):
         at = roundup(at + size, PAGE)
     g["chunk_bytes"] = roundup(at, 65536)
     return g
+
+
+def f32(x):
+    """A double rounded to binary32: of a sum, product or quotient of two such numbers, the same as
+    if it had been computed in binary32."""
+    try:
+        return struct.unpack("<f", struct.pack("<f", x))[0]
+    except OverflowError:
+        return math.copysign(math.inf, x)
+
+
+def code_row(vector, stride):
+    """FORMAT.md section 8, code_scheme 1."""
+    most = max(map(abs, vector))
+    if most < 1e-35:
+        return bytes(stride)
+    factor, scale = f32(127 / most), f32(most / 127)
+    codes = [int(math.copysign(math.floor(abs(f32(x * factor)) + 0.5), x)) for x in vector]
+    norm = f32(f32(scale * scale) * f32(sum(c * c for c in codes)))
+    row = struct.pack("<ff", scale, norm) + bytes(c & 0xFF for c in codes)
+    return row.ljust(stride, b"\0")
 
 
 class Wrong(Exception):
@@ -234,7 +256,11 @@ class Index:
             "rows": [[i for i in row if i] for row in rows],
             "vector": list(struct.unpack_from(f"<{self.h.dim}f", vector)),
         }
-        return found | ({"code": code.hex()} if code else {})
+        if self.h.scheme == 1:
+            scale, norm = struct.unpack_from("<ff", code)
+            codes = struct.unpack_from(f"<{self.h.dim}b", code, 8)
+            found["code"] = {"scale": scale, "norm": norm, "codes": list(codes)}
+        return found
 
     def slots(self):
         """Published ones."""
@@ -290,6 +316,9 @@ class Index:
         head = struct.pack("<QIII", label, slot, gen, up)
         found = xxh3_64_intdigest(head + code + vector, seed=self.h.uuid_low)
         expect(f"vsum of slot {slot}", vsum, found)
+        if self.h.scheme == 1:
+            numbers = struct.unpack_from(f"<{self.h.dim}f", vector)
+            expect(f"code row of slot {slot}", code_row(numbers, len(code)).hex(), code.hex())
         return label, up
 
     def check_rows(self, slot, up, nslots):

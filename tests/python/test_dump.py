@@ -60,6 +60,20 @@ def test_a_directory(changed):
     assert max(len(found.item(slot)["rows"]) for slot in found.slots()) > 3
 
 
+@pytest.mark.parametrize("dim", [1, 55, 56, 57, 300])
+def test_codes(path, dim, rng):
+    """The code rows are those of the vectors, by the format's arithmetic; or there are none."""
+    with navmap.create(path, "l2", dim) as index:
+        index.add_items((rng.standard_normal((60, dim)) * 10.0 ** rng.integers(-20, 20)).astype("f4"))
+        index.add_items(np.zeros((1, dim), np.float32))
+        index.add_items(np.full((1, dim), 1e-36, np.float32))
+    found = beside(path)
+    assert found.h.scheme == 1 and max(found.item(1)["code"]["codes"], key=abs) in (127, -127)
+    with navmap.create(path + "2", "l2", dim, codes=None) as index:
+        index.add_items(np.ones((1, dim), np.float32))
+    assert beside(path + "2").h.scheme == 0
+
+
 def test_an_empty_directory(path):
     navmap.create(path, "cosine", 3).close()
     assert beside(path).root()["entry"] is None
