@@ -247,13 +247,16 @@ from test_places import COUNT, DATA, DIM, add, look
 from workers import Worker, vectors_of
 """
 
-MOUNTS = """
+MOUNT = """
 def mount(*arguments):
     done = subprocess.run(["mount", *arguments], capture_output=True, text=True)
     if done.returncode != 0:
         print("mount is not allowed here:", done.stderr)
         sys.exit(77)
 
+"""
+
+MOUNTS = """
 folder, name = os.path.split(sys.argv[2])
 read_only, bound = folder + "/read-only", folder + "/bound"
 for at in (read_only, bound):
@@ -289,7 +292,7 @@ look(navmap.open(there), COUNT + 9)
 
 def test_bind_mounts_and_read_only_ones(writer, path):
     writer.close()
-    run_apart(["-m"], MOUNTS, path)
+    run_apart(["-m"], MOUNT + MOUNTS, path)
 
 
 PIDS = """
@@ -341,12 +344,6 @@ def test_the_same_pid_in_two_namespaces(writer, path):
 OVERLAY = """
 import shutil
 
-def mount(*arguments):
-    done = subprocess.run(["mount", *arguments], capture_output=True, text=True)
-    if done.returncode != 0:
-        print("mount is not allowed here:", done.stderr)
-        sys.exit(77)
-
 base = os.path.dirname(sys.argv[2]) + "/layers"
 os.mkdir(base)
 mount("-t", "tmpfs", "none", base)  # an overlay on an overlay is refused
@@ -392,4 +389,4 @@ look(saved)
 def test_overlayfs(writer, path):
     """As in a container: an index that is part of the image, and one that is not."""
     writer.close()
-    run_apart(["-m"], OVERLAY, path)
+    run_apart(["-m"], MOUNT + OVERLAY, path)

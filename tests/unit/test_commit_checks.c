@@ -306,7 +306,7 @@ static void test_slices(void **state)
     struct wal *w;
     struct wal_txn t;
     bool more = true;
-    float v = 1;
+    const float v[4] = {1, 0, 0, 0}; /* a vector row: with its padding */
     slices = 0;
     io_hooks = &counting;
     assert_int_equal(store_create(path, &p, 0, &one_commit, &s), NAVMAP_OK);
@@ -314,7 +314,7 @@ static void test_slices(void **state)
     for (uint64_t label = 0; label < 8300; label++) { /* a row is as long as a frame */
         struct store_item item;
         assert_int_equal(store_item_begin(s, label, 0, &item), NAVMAP_OK);
-        store_item_payload(s, &item, NULL, &v);
+        store_item_payload(s, &item, NULL, v);
         store_row_edit(s, item.slot, 0)[0] = 1;
         store_item_end(s, &item);
     }
