@@ -246,7 +246,7 @@ struct store_stats {
     uint64_t generation, last_lsn, ckpt_lsn, applied_lsn; /* lsns: 0 on a reader beside a writer */
     uint64_t n_live, n_deleted, n_dead, n_free, nslots, nchunks, nuppers;
     uint64_t max_elements, inserted;
-    uint32_t entry_slot, entry_level;
+    uint32_t entry_slot, entry_level, slots_per_chunk;
     uint64_t pending;    /* staged items (writer) */
     uint64_t wal_bytes;  /* log not yet checkpointed */
     uint64_t ckpt_bytes; /* the trigger */

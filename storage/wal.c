@@ -252,7 +252,7 @@ static navmap_status check_lock_table(const char *path)
     return fail(NAVMAP_EREADONLY, "opening %s: no permission to write LMDB's lock table", path);
 }
 
-static navmap_status env_open_any(struct wal *w, bool writer)
+navmap_status wal_env_open(struct wal *w, bool writer)
 {
     TRY(check_lock_table(w->path));
     bool data_writable = access(w->path, W_OK) == 0;
@@ -262,7 +262,7 @@ static navmap_status env_open_any(struct wal *w, bool writer)
     return env_open_guarded(w, data_writable ? 0 : MDB_RDONLY, false, 0644);
 }
 
-static void env_shut(struct wal *w)
+void wal_env_shut(struct wal *w)
 {
     for (uint32_t i = 0; i < w->n_pool; i++)
         mdb_txn_abort(w->pool[i]);
@@ -310,8 +310,8 @@ static struct wal *wal_new(const char *path)
 static navmap_status reopen(struct wal *w, bool writer)
 {
     (void)pthread_rwlock_wrlock(&w->gate);
-    env_shut(w);
-    navmap_status status = env_open_any(w, writer);
+    wal_env_shut(w);
+    navmap_status status = wal_env_open(w, writer);
     if (status == NAVMAP_OK)
         w->retired = false;
     (void)pthread_rwlock_unlock(&w->gate);
@@ -338,7 +338,7 @@ static navmap_status acquire_locked(const char *path, const struct io_info *st, 
         return fail(NAVMAP_ENOMEM, "opening %s: out of memory", path);
     w->dev = st->dev;
     w->ino = st->ino;
-    navmap_status status = env_open_any(w, writer);
+    navmap_status status = wal_env_open(w, writer);
     if (status != NAVMAP_OK) {
         wal_free(w);
         return status;
@@ -401,7 +401,7 @@ void wal_peek_close(struct wal *w)
 {
     if (!w || atomic_load(&w->broken))
         return;
-    env_shut(w);
+    wal_env_shut(w);
     wal_free(w);
 }
 
@@ -431,9 +431,19 @@ void wal_release(struct wal *w)
         while (*link != w)
             link = &(*link)->next;
         *link = w->next;
-        env_shut(w);
+        wal_env_shut(w);
         wal_free(w);
     }
+    (void)pthread_mutex_unlock(&registry_lock);
+}
+
+void wal_registry_lock(void)
+{
+    (void)pthread_mutex_lock(&registry_lock);
+}
+
+void wal_registry_unlock(void)
+{
     (void)pthread_mutex_unlock(&registry_lock);
 }
 
