@@ -104,6 +104,16 @@ struct rewrite {
     uint64_t *ret_bytes;
 };
 navmap_status index_rewrite(navmap_index *ix, const struct rewrite *to) NAVMAP_MUST_USE;
+/* compact_output.c: the index, items in a given order, somewhere else (navmap_compact with
+ * `output`).  Between store_rebuild_begin() and store_rebuild_end(). */
+struct sealing;
+navmap_status index_output_directory(navmap_index *ix, const struct sealing *what,
+                                     const char *path) NAVMAP_MUST_USE;
+/* A private index with another M, of the items of `what`, in its order. */
+struct toil;
+navmap_status index_build_anew(navmap_index *ix, const struct sealing *what, uint32_t M,
+                               uint32_t ef_construction, uint32_t threads, struct toil *toil,
+                               navmap_index **ret_index) NAVMAP_MUST_USE;
 /* check_file.c: the whole check of a sealed file. */
 navmap_status index_verify_file(const char *path, bool quick, navmap_report *report, void *ctx,
                                 struct navmap_verify_result *ret_result) NAVMAP_MUST_USE;

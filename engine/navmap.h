@@ -268,6 +268,50 @@ NAVMAP_API navmap_status navmap_labels(navmap_index *index, bool include_deleted
 /* Commit what is staged and checkpoint: the log is empty when it returns. */
 NAVMAP_API navmap_status navmap_flush(navmap_index *index) NAVMAP_MUST_USE;
 
+struct navmap_compact_options {
+    uint32_t struct_size;
+    uint32_t num_threads;  /* 0 or 1 = the calling one; more: from the handle's crew */
+    uint32_t keep_deleted; /* 1 = items that are marked deleted stay, marked; else they are gone */
+    uint32_t keep_order;   /* 1 = items stay in the order of their slots */
+    uint32_t M;            /* 0 = as it is; else another one, for an output only: the graph is built
+                              anew, which takes as long as adding all items */
+    uint32_t ef_construction;  /* with M; 0 = as it is */
+    const char *output;        /* NULL = in place; else a path, and the index itself stays as it is */
+    uint32_t output_directory; /* 1 = output is to be a new index directory; 0 = one file, as
+                                  navmap_save writes it */
+    uint32_t reserved;
+    navmap_progress *progress; /* NULL = none; on the calling thread, some 20 ms apart.  It must not
+                                  change the index (NAVMAP_EINVAL); searches are welcome */
+    void *progress_ctx;
+};
+struct navmap_compact_result {
+    uint32_t struct_size; /* set by the caller */
+    uint32_t log_erased;  /* 1 = the log's file was replaced too: see below */
+    uint64_t items;       /* that the index has now, deleted ones included */
+    uint64_t forgotten;   /* were marked deleted, and are gone */
+    uint64_t dropped;     /* slots that held nothing: replaced, updated, freed */
+    uint64_t bytes_before, bytes_after; /* allocated, log included; 0 in memory */
+};
+/* Write the index anew, without what is not needed: slots of items that were replaced or updated,
+ * and, unless told otherwise, ALL ITEMS THAT ARE MARKED DELETED: their labels and vectors are
+ * forgotten, navmap_undelete() does not find them.  Links through them are mended, and items are
+ * renumbered so that what a search looks at together lies together.
+ * In place, a directory gets a new data file that takes over at one instant: a crash, a full disk
+ * or a progress function that stops the call leave the index as it was.  Searches go on meanwhile,
+ * in other processes too, which move to the new file by themselves; changes wait.  It needs room
+ * for a second data file until the old one is let go by its last query.  A private index is written
+ * into fresh memory.
+ * In place, nothing of what was dropped is left in the index's files: not in the data file, which is
+ * another, and not in the log, if no other handle has it open (every reader that looked a label up
+ * does); else log_erased is 0, and calling again later makes up for it.
+ * With `output` the index stays as it is.
+ * `ret_result` may be NULL.  Errors: as navmap_add, NAVMAP_EINTERRUPTED, NAVMAP_ECORRUPT for a vector
+ * that does not match its checksum, NAVMAP_EEXIST when output_directory is there already.
+ * NAVMAP_EPOISONED: one of the two is in force, the next open will say which. */
+NAVMAP_API navmap_status navmap_compact(navmap_index *index,
+                                        const struct navmap_compact_options *options,
+                                        struct navmap_compact_result *ret_result) NAVMAP_MUST_USE;
+
 struct navmap_stats {
     uint32_t struct_size; /* set by the caller */
     uint32_t dim, space, M, ef_construction;

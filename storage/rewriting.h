@@ -53,6 +53,16 @@ navmap_status store_generation_put(struct store *s, struct store *from,
 navmap_status store_generation_clear(struct store *s, bool shrink,
                                      bool *ret_shrunk) NAVMAP_MUST_USE;
 
+/* create.c: for who makes a directory under a temporary name.  NAVMAP_EEXIST when something is at
+ * `path` already. */
+navmap_status store_check_new(const char *path) NAVMAP_MUST_USE;
+/* "PATH.tmp-" and a random number, to be freed. */
+navmap_status store_name_temporary(const char *path, char **ret_name) NAVMAP_MUST_USE;
+/* A closed index gets its name, synced: as a whole or not at all. */
+navmap_status store_rename(const char *temporary, const char *path) NAVMAP_MUST_USE;
+/* Remove what was made so far, if anything; gives back `status`, with the sentence that it has. */
+navmap_status store_discard(const char *temporary, navmap_status status);
+
 /* remake.c: a private index of the same items, with max_elements and flags of `s`.  The write lock
  * of `s` is held exclusively. */
 navmap_status store_remake(struct store *s, const struct sealing *what,

@@ -129,6 +129,11 @@ bool store_is_writer(const struct store *s)
     return s->mode == STORE_WRITE;
 }
 
+bool store_in_memory(const struct store *s)
+{
+    return s->in_memory;
+}
+
 const char *store_path(const struct store *s)
 {
     return s->path;

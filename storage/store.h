@@ -64,6 +64,7 @@ navmap_status store_close(struct store *s);
 
 const struct layout *store_layout(const struct store *s);
 bool store_is_writer(const struct store *s);
+bool store_in_memory(const struct store *s); /* a private index */
 const char *store_path(const struct store *s);
 /* Before each call: NAVMAP_ECORRUPT when the file under a private index was cut short or
  * overwritten (sealed.c, X1).  One fstat() where there is such a file, else nothing. */
