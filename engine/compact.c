@@ -57,14 +57,11 @@ static navmap_status row_of(void *ctx, uint32_t slot, uint32_t level, uint32_t *
 {
     struct compaction *c = ctx;
     const struct regraph *r = &c->r;
-    const uint32_t width = level == 0 ? r->g.M0 : r->g.M;
     if (level == 0) {
-        memcpy(ret_ids, regraph_row0(r, r->item[slot] - 1), width * sizeof *ret_ids);
+        memcpy(ret_ids, regraph_row0(r, r->item[slot] - 1), r->g.M0 * sizeof *ret_ids);
         return NAVMAP_OK;
     }
-    uint32_t n = regraph_row(r, r->scratch, slot, level, ret_ids);
-    memset(ret_ids + n, 0, (width - n) * sizeof *ret_ids);
-    return NAVMAP_OK;
+    return regraph_padded_row(&c->r, slot, level, ret_ids);
 }
 
 static navmap_status tick(void *ctx, uint64_t done, uint64_t total)
@@ -121,8 +118,7 @@ static navmap_status write_anew(struct compaction *c)
                                        : seal_save(made->store, &again.what, c->o.output);
     regraph_end(&again.r);
     free(again.slots);
-    navmap_status closed = navmap_close(made);
-    return status != NAVMAP_OK ? status : closed;
+    return status != NAVMAP_OK ? index_close_after(made, status) : navmap_close(made);
 }
 
 static navmap_status write(struct compaction *c)

@@ -130,9 +130,8 @@ navmap_status index_build_anew(navmap_index *ix, const struct sealing *what, uin
     struct building b = {.from = ix, .what = what, .toil = toil};
     TRY(navmap_new(&options, &b.to));
     navmap_status status = build(&b, threads);
-    if (status == NAVMAP_OK)
-        *ret_index = b.to;
-    else if (navmap_close(b.to) != NAVMAP_OK)
-        return status; /* the first failure is the one to tell of */
-    return status;
+    if (status != NAVMAP_OK)
+        return index_close_after(b.to, status);
+    *ret_index = b.to;
+    return NAVMAP_OK;
 }

@@ -2,6 +2,7 @@
 #include "engine/index.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -249,6 +250,14 @@ navmap_status navmap_close(navmap_index *index)
     struct store *store = index->store;
     free(index);
     return store_close(store);
+}
+
+navmap_status index_close_after(navmap_index *ix, navmap_status status)
+{
+    char why[512]; /* closing must not replace the reason */
+    (void)snprintf(why, sizeof why, "%s", navmap_error_detail());
+    navmap_status closed = navmap_close(ix);
+    return fail(status != NAVMAP_OK ? status : closed, "%s", why);
 }
 
 navmap_status navmap_flush(navmap_index *index)

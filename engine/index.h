@@ -122,6 +122,8 @@ navmap_status index_load_any(const char *path, navmap_index **ret_index) NAVMAP_
 /* The same of an index that has just been loaded from one, mapped and not yet changed. */
 navmap_status index_verify_loaded(navmap_index *ix, navmap_report *report, void *ctx,
                                   struct navmap_verify_result *ret_result) NAVMAP_MUST_USE;
+/* index.c: closes it, and gives back the failure that led to it, with its sentence. */
+navmap_status index_close_after(navmap_index *ix, navmap_status status);
 /* index.c: a handle for a store that was opened elsewhere (load.c); takes the store over. */
 navmap_status index_of_store(struct store *store, navmap_index **ret_index) NAVMAP_MUST_USE;
 

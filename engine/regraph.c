@@ -173,6 +173,15 @@ uint32_t regraph_row(const struct regraph *r, struct scratch *s, uint32_t slot, 
     return i == n ? n : mend(r, &g, s, level, ids, n); /* B1 */
 }
 
+navmap_status regraph_padded_row(void *ctx, uint32_t slot, uint32_t level, uint32_t *ret_ids)
+{
+    const struct regraph *r = ctx;
+    const uint32_t width = level == 0 ? r->g.M0 : r->g.M;
+    for (uint32_t n = regraph_row(r, r->scratch, slot, level, ret_ids); n < width; n++)
+        ret_ids[n] = 0;
+    return NAVMAP_OK;
+}
+
 static navmap_status reserve(const struct regraph *r, struct scratch *s)
 {
     uint32_t near = r->g.M0 * (r->g.M0 + 1u);

@@ -57,6 +57,10 @@ navmap_status regraph_fill(struct regraph *r, uint32_t threads, struct toil *toi
 uint32_t regraph_row(const struct regraph *r, struct scratch *s, uint32_t slot, uint32_t level,
                      uint32_t *ids);
 
+/* The same, padded with 0 to M0 or M words, with r->scratch: a seal_row, with r as its context. */
+navmap_status regraph_padded_row(void *r, uint32_t slot, uint32_t level,
+                                 uint32_t *ret_ids) NAVMAP_MUST_USE;
+
 static inline const uint32_t *regraph_row0(const struct regraph *r, uint32_t item)
 {
     return r->rows + (uint64_t)item * r->g.M0;

@@ -10,15 +10,6 @@
 #include "storage/fail.h"
 #include "storage/seal.h"
 
-static navmap_status row_of(void *ctx, uint32_t slot, uint32_t level, uint32_t *ret_ids)
-{
-    const struct regraph *r = ctx;
-    const uint32_t width = level == 0 ? r->g.M0 : r->g.M;
-    for (uint32_t n = regraph_row(r, r->scratch, slot, level, ret_ids); n < width; n++)
-        ret_ids[n] = 0;
-    return NAVMAP_OK;
-}
-
 /* Write lock held exclusively. */
 static navmap_status rewrite(navmap_index *ix, struct regraph *r, const struct rewrite *to)
 {
@@ -26,7 +17,7 @@ static navmap_status rewrite(navmap_index *ix, struct regraph *r, const struct r
     const struct sealing what = {.n = r->n,
                                  .slots = r->slots,
                                  .entry = r->entry,
-                                 .row = index_flat(ix) ? NULL : row_of,
+                                 .row = index_flat(ix) ? NULL : regraph_padded_row,
                                  .ctx = r};
     if (to->ret_bytes)
         return seal_bytes(ix->store, &what, to->ret_bytes);
