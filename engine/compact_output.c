@@ -9,7 +9,7 @@
 #include "storage/fail.h"
 #include "storage/rewriting.h"
 
-/* A directory ------------------------------------------------------------------------------------*/
+/* A directory ---------------------------------------------------------------------------------*/
 
 static navmap_status put_into(struct store *into, struct store *from, const struct sealing *what)
 {
@@ -58,7 +58,7 @@ navmap_status index_output_directory(navmap_index *ix, const struct sealing *wha
     return status;
 }
 
-/* Another M --------------------------------------------------------------------------------------*/
+/* Another M -----------------------------------------------------------------------------------*/
 
 struct building {
     navmap_index *from, *to;

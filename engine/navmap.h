@@ -276,7 +276,7 @@ struct navmap_compact_options {
     uint32_t M;            /* 0 = as it is; else another one, for an output only: the graph is built
                               anew, which takes as long as adding all items */
     uint32_t ef_construction;  /* with M; 0 = as it is */
-    const char *output;        /* NULL = in place; else a path, and the index itself stays as it is */
+    const char *output;        /* NULL = in place; else a path, and the index stays as it is */
     uint32_t output_directory; /* 1 = output is to be a new index directory; 0 = one file, as
                                   navmap_save writes it */
     uint32_t reserved;
@@ -301,12 +301,12 @@ struct navmap_compact_result {
  * in other processes too, which move to the new file by themselves; changes wait.  It needs room
  * for a second data file until the old one is let go by its last query.  A private index is written
  * into fresh memory.
- * In place, nothing of what was dropped is left in the index's files: not in the data file, which is
- * another, and not in the log, if no other handle has it open (every reader that looked a label up
- * does); else log_erased is 0, and calling again later makes up for it.
+ * In place, nothing of what was dropped is left in the index's files: not in the data file, which
+ * is another, and not in the log, if no other handle has it open (every reader that looked a label
+ * up does); else log_erased is 0, and calling again later makes up for it.
  * With `output` the index stays as it is.
- * `ret_result` may be NULL.  Errors: as navmap_add, NAVMAP_EINTERRUPTED, NAVMAP_ECORRUPT for a vector
- * that does not match its checksum, NAVMAP_EEXIST when output_directory is there already.
+ * `ret_result` may be NULL.  Errors: as navmap_add, NAVMAP_EINTERRUPTED, NAVMAP_ECORRUPT for a
+ * vector that does not match its checksum, NAVMAP_EEXIST when a directory is there already.
  * NAVMAP_EPOISONED: one of the two is in force, the next open will say which. */
 NAVMAP_API navmap_status navmap_compact(navmap_index *index,
                                         const struct navmap_compact_options *options,

@@ -29,7 +29,7 @@ static uint32_t degree(const struct order_graph *g, uint32_t node)
     return n;
 }
 
-/* Breadth first -----------------------------------------------------------------------------------*/
+/* Breadth first -------------------------------------------------------------------------------*/
 
 static navmap_status breadth(const struct order_graph *g, bool by_degree, uint32_t *order)
 {
@@ -79,7 +79,7 @@ static navmap_status cuthill(const struct order_graph *g, uint32_t *order)
     return NAVMAP_OK;
 }
 
-/* Greedy ------------------------------------------------------------------------------------------*/
+/* Greedy --------------------------------------------------------------------------------------*/
 
 /* Nodes by score, in doubly linked lists; scores change by one. */
 struct heap {

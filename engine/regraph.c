@@ -128,8 +128,8 @@ static uint32_t fill(const struct graph *g, struct scratch *s, uint32_t n, uint3
     return kept;
 }
 
-/* Where the heuristic leaves a row much emptier than it was: the nearest that it passed over (select.h,
- * S3). */
+/* Where the heuristic leaves a row much emptier than it was: the nearest that it passed over
+ * (select.h, S3). */
 static uint32_t fill_up(struct scratch *s, uint32_t n, uint32_t kept, uint32_t least)
 {
     for (uint32_t i = 0; i < n && kept < least; i++)

@@ -1,8 +1,8 @@
 /* rewrite.c -- the index as one file: which items go into it, and with which rows.
  *
- * Items that are live or deleted, in the order of their slots.  Rows mend around slots that are dead
- * or free (regraph.h, B1), in the file: the index itself is not changed.  So a file is what the
- * index would be after a sweep, without its gaps.
+ * Items that are live or deleted, in the order of their slots.  Rows mend around slots that are
+ * dead or free (regraph.h, B1), in the file: the index itself is not changed.  So a file is what
+ * the index would be after a sweep, without its gaps.
  */
 #include "engine/index.h"
 
