@@ -69,16 +69,25 @@ static void report_missing(const struct check *c)
     c->report(c->ctx, &out);
 }
 
-navmap_status navmap_verify(const char *path, bool quick, navmap_report *report, void *ctx,
-                            struct navmap_verify_result *ret_result)
+navmap_status navmap_verify_with(const char *path, const struct navmap_verify_options *options,
+                                 navmap_report *report, void *ctx,
+                                 struct navmap_verify_result *ret_result)
 {
+    struct navmap_verify_options o;
     if (path == NULL || ret_result == NULL)
         return fail(NAVMAP_EINVAL, "navmap_verify: path and ret_result must not be NULL");
+    TRY(index_copy_options(options, sizeof o, "navmap_verify_options", &o));
     if (source_at(path))
-        return index_verify_file(path, quick, report, ctx, ret_result);
+        return index_verify_file(path, &o, report, ctx, ret_result);
     struct check c = {.report = report, .ctx = ctx};
+    const struct store_verify_how how = {.quick = o.quick != 0,
+                                         .report = pass_on,
+                                         .look = look,
+                                         .ctx = &c,
+                                         .progress = o.progress,
+                                         .progress_ctx = o.progress_ctx};
     struct store_verify_counts counts;
-    TRY(store_verify_look(path, quick, pass_on, look, &c, &counts));
+    TRY(store_verify_look(path, &how, &counts));
     TRY(c.status);
     report_missing(&c);
     *ret_result = (struct navmap_verify_result){
@@ -93,4 +102,11 @@ navmap_status navmap_verify(const char *path, bool quick, navmap_report *report,
         .warnings = counts.warnings + (c.counts.missing > 0),
     };
     return NAVMAP_OK;
+}
+
+navmap_status navmap_verify(const char *path, bool quick, navmap_report *report, void *ctx,
+                            struct navmap_verify_result *ret_result)
+{
+    const struct navmap_verify_options o = {.struct_size = sizeof o, .quick = quick};
+    return navmap_verify_with(path, &o, report, ctx, ret_result);
 }

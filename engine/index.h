@@ -102,6 +102,9 @@ struct rewrite {
     const char *path;
     int fd;
     uint64_t *ret_bytes;
+    bool hnswlib;              /* in hnswlib's format; at a path */
+    navmap_progress *progress; /* NULL = none */
+    void *progress_ctx;
 };
 navmap_status index_rewrite(navmap_index *ix, const struct rewrite *to) NAVMAP_MUST_USE;
 /* compact_output.c: the index, items in a given order, somewhere else (navmap_compact with
@@ -115,12 +118,14 @@ navmap_status index_build_anew(navmap_index *ix, const struct sealing *what, uin
                                uint32_t ef_construction, uint32_t threads, struct toil *toil,
                                navmap_index **ret_index) NAVMAP_MUST_USE;
 /* check_file.c: the whole check of a sealed file. */
-navmap_status index_verify_file(const char *path, bool quick, navmap_report *report, void *ctx,
+navmap_status index_verify_file(const char *path, const struct navmap_verify_options *options,
+                                navmap_report *report, void *ctx,
                                 struct navmap_verify_result *ret_result) NAVMAP_MUST_USE;
 /* Load a file of navmap's, with a graph or without. */
 navmap_status index_load_any(const char *path, navmap_index **ret_index) NAVMAP_MUST_USE;
 /* The same of an index that has just been loaded from one, mapped and not yet changed. */
-navmap_status index_verify_loaded(navmap_index *ix, navmap_report *report, void *ctx,
+navmap_status index_verify_loaded(navmap_index *ix, const struct navmap_verify_options *options,
+                                  navmap_report *report, void *ctx,
                                   struct navmap_verify_result *ret_result) NAVMAP_MUST_USE;
 /* index.c: closes it, and gives back the failure that led to it, with its sentence. */
 navmap_status index_close_after(navmap_index *ix, navmap_status status);

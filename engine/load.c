@@ -57,7 +57,8 @@ static navmap_status check_all(const struct source *from, const struct navmap_lo
     struct navmap_verify_result result;
     navmap_index *ix;
     TRY(navmap_load_fd(from->fd, from->path, &plain, &ix));
-    navmap_status status = index_verify_loaded(ix, on_finding, first, &result);
+    const struct navmap_verify_options how = {.struct_size = sizeof how};
+    navmap_status status = index_verify_loaded(ix, &how, on_finding, first, &result);
     navmap_status closed = navmap_close(ix);
     TRY(status);
     TRY(closed);

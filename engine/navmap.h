@@ -115,8 +115,36 @@ NAVMAP_API navmap_status navmap_open(const char *path, enum navmap_mode mode,
  * Cost: one pass over the index, one chunk of memory (at most 8 MiB, or 16 items), 8 bytes an item,
  * and 16 a label. */
 NAVMAP_API navmap_status navmap_save(navmap_index *index, const char *path) NAVMAP_MUST_USE;
-/* The same into an open file that is empty and can be written anywhere (a memfd, say); not synced.
- * On failure what was written is of no use. */
+
+/* Called between items of a long call; a nonzero return stops it after whole items with
+ * NAVMAP_EINTERRUPTED.  No lock is held, unless the comment of the call says so. */
+typedef int navmap_progress(void *ctx, uint64_t done, uint64_t total);
+
+struct navmap_save_options {
+    uint32_t struct_size; /* sizeof(struct navmap_save_options) */
+    uint32_t reserved;
+    navmap_progress
+        *progress; /* NULL = none; every 256 items, on the calling thread, with the write
+                                  lock held: it must not change the index */
+    void *progress_ctx;
+};
+/* The same, telling how far it is; NAVMAP_EINTERRUPTED leaves `path` as it was.  `options` may be
+ * NULL.  (A flat index is written without a call of the progress function.) */
+NAVMAP_API navmap_status navmap_save_with(navmap_index *index, const char *path,
+                                          const struct navmap_save_options *options)
+    NAVMAP_MUST_USE;
+/* Write the index as hnswlib 0.8 does: a file that its load_index() takes, with the same labels,
+ * vectors, links and marks of deletion, so that a search there finds what it finds here; of a flat
+ * index, one of its BFIndex.  Which items and rows go in, what may be locked meanwhile, and how the
+ * file appears at `path`: as with navmap_save().  hnswlib's file does not keep the space (the
+ * reader has to know it), the seed, and whether deleted items may be replaced.
+ *   errors as of navmap_save(), NAVMAP_EINTERRUPTED
+ * Cost: one pass over the index, 512 KiB of memory and 8 bytes a slot. */
+NAVMAP_API navmap_status navmap_export_hnswlib(navmap_index *index, const char *path,
+                                               const struct navmap_save_options *options)
+    NAVMAP_MUST_USE;
+/* The same as navmap_save() into an open file that is empty and can be written anywhere (a memfd,
+ * say); not synced.  On failure what was written is of no use. */
 NAVMAP_API navmap_status navmap_save_fd(navmap_index *index, int fd) NAVMAP_MUST_USE;
 /* The size in bytes of the file that navmap_save would write now. */
 NAVMAP_API navmap_status navmap_file_bytes(navmap_index *index,
@@ -158,10 +186,6 @@ NAVMAP_API navmap_status navmap_load_fd(int fd, const char *name,
 /* Commit, checkpoint, release.  The handle is gone whatever is returned; a failure says that
  * changes not acknowledged before may be lost.  navmap_close(NULL) does nothing. */
 NAVMAP_API navmap_status navmap_close(navmap_index *index);
-
-/* Called between items without any lock held; a nonzero return stops the call after whole items
- * with NAVMAP_EINTERRUPTED. */
-typedef int navmap_progress(void *ctx, uint64_t done, uint64_t total);
 
 struct navmap_add_options {
     uint32_t struct_size;
@@ -364,6 +388,54 @@ struct navmap_verify_result {
 NAVMAP_API navmap_status navmap_verify(const char *path, bool quick, navmap_report *report,
                                        void *ctx,
                                        struct navmap_verify_result *ret_result) NAVMAP_MUST_USE;
+
+struct navmap_verify_options {
+    uint32_t struct_size;      /* sizeof(struct navmap_verify_options) */
+    uint32_t quick;            /* 1 = what every open checks */
+    navmap_progress *progress; /* NULL = none; every 256 slots, rows or labels, on this thread */
+    void *progress_ctx;
+};
+/* The same, telling how far it is; NAVMAP_EINTERRUPTED has no result.  `options` may be NULL. */
+NAVMAP_API navmap_status navmap_verify_with(
+    const char *path, const struct navmap_verify_options *options, navmap_report *report, void *ctx,
+    struct navmap_verify_result *ret_result) NAVMAP_MUST_USE;
+
+struct navmap_salvage_options {
+    uint32_t struct_size; /* sizeof(struct navmap_salvage_options) */
+    uint32_t num_threads; /* 0 or 1 = the calling one; more: they build the new graph */
+    uint32_t without_log; /* 1 = leave LMDB's file alone: reading a damaged one may end the process
+                             (storage/FORMAT.md, section 10) */
+    uint32_t reserved;
+    navmap_progress *progress; /* NULL = none; as of navmap_add(), over all items */
+    void *progress_ctx;
+};
+struct navmap_salvage_result {
+    uint32_t struct_size; /* set by the caller */
+    uint32_t log_read;    /* 1 = the log was whole: no commit is missing */
+    uint32_t labels_read; /* 1 = so was the label table; 0 = labels are those of the slots */
+    uint32_t reserved;
+    uint64_t slots;         /* published ones that were looked at */
+    uint64_t live, deleted; /* items that were saved */
+    uint64_t left_out;      /* that could not be */
+    uint64_t warnings;
+};
+/* Make a new index, the directory `out`, of all that is sound in the damaged one at `path`, a
+ * directory or a sealed file, which is not changed.  Nobody may be writing to it.  Taken is each
+ * vector whose checksum holds, under its label, live or deleted as it was; the graph is built anew
+ * from the vectors, since links carry no checksums.  If the label table is lost, labels come from
+ * the slots; if the log is, so may be commits that had not reached the data file.  What is left out
+ * (a finding that is no warning) and what was mended (a warning) is told to `report`, which may be
+ * NULL.  With `out` NULL nothing is made, only looked and told.
+ *   NAVMAP_ENOINDEX nothing is there;  NAVMAP_ELOCKED  somebody writes to it
+ *   NAVMAP_EVERSION, NAVMAP_EEXIST (`out`), NAVMAP_ENOSPC, NAVMAP_EIO, NAVMAP_ENOMEM
+ *   NAVMAP_ECORRUPT more than one bit of the header is wrong: no byte of the file has a meaning
+ *   NAVMAP_EINTERRUPTED, and any failure after `out` was created: it holds some of the items, whole;
+ *                   remove it
+ * Cost: as of adding them all to a new index. */
+NAVMAP_API navmap_status navmap_salvage(const char *path, const char *out,
+                                        const struct navmap_salvage_options *options,
+                                        navmap_report *report, void *ctx,
+                                        struct navmap_salvage_result *ret_result) NAVMAP_MUST_USE;
 
 /* What a walk over the whole graph of an open index finds. */
 struct navmap_check_result {

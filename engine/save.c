@@ -33,11 +33,35 @@ static navmap_status rewrite(navmap_index *ix, const char *what, const struct re
     return store_is_writer(ix->store) ? index_rewrite(ix, to) : rewrite_by_reader(ix, to);
 }
 
+static navmap_status save(navmap_index *ix, const char *what, const char *path, bool hnswlib,
+                          const struct navmap_save_options *options)
+{
+    struct navmap_save_options o;
+    TRY(index_copy_options(options, sizeof o, "navmap_save_options", &o));
+    if (!path || path[0] == 0)
+        return fail(NAVMAP_EINVAL, "%s: path is required", what);
+    return rewrite(ix, what,
+                   &(struct rewrite){.path = path,
+                                     .hnswlib = hnswlib,
+                                     .progress = o.progress,
+                                     .progress_ctx = o.progress_ctx});
+}
+
 navmap_status navmap_save(navmap_index *index, const char *path)
 {
-    if (!path || path[0] == 0)
-        return fail(NAVMAP_EINVAL, "navmap_save: path is required");
-    return rewrite(index, "navmap_save", &(struct rewrite){.path = path});
+    return save(index, "navmap_save", path, false, NULL);
+}
+
+navmap_status navmap_save_with(navmap_index *index, const char *path,
+                               const struct navmap_save_options *options)
+{
+    return save(index, "navmap_save_with", path, false, options);
+}
+
+navmap_status navmap_export_hnswlib(navmap_index *index, const char *path,
+                                    const struct navmap_save_options *options)
+{
+    return save(index, "navmap_export_hnswlib", path, true, options);
 }
 
 navmap_status navmap_save_fd(navmap_index *index, int fd)

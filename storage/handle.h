@@ -205,6 +205,10 @@ navmap_status store_name_layout(struct layout *l) NAVMAP_MUST_USE;
 /* "DIR" of "DIR/NAME", and "PATH.tmp-" with a random number; malloc'd, NULL when out of memory. */
 char *store_parent_of(const char *path);
 char *store_temporary_name(const char *path);
+
+/* save.c: a file at `path` as a whole or not at all (sink.h); `fill` gets it open and empty. */
+typedef navmap_status store_fill(void *ctx, int fd, const char *path);
+navmap_status store_save_file(const char *path, store_fill *fill, void *ctx) NAVMAP_MUST_USE;
 /* open.c: R(ex) and W are held by `lock`, which passes to the store, but on failure stays the
  * caller's, as it is. */
 navmap_status store_open_locked(const char *path, struct lock *lock,

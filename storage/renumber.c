@@ -129,10 +129,10 @@ static navmap_status fill_row(const struct renumbering *c, uint32_t slot, uint32
     return NAVMAP_OK;
 }
 
-static navmap_status check_payload(const struct renumber *p, uint32_t old)
+navmap_status renumber_check(struct store *s, uint32_t old)
 {
-    const struct stage *e = &p->from->stage;
-    const struct layout *l = &p->from->layout;
+    const struct stage *e = &s->stage;
+    const struct layout *l = &s->layout;
     const struct disk_tag *tag = edit_tag(e, old);
     uint64_t sum = layout_vsum(l, tag->label, old, STATE_GEN(edit_state(e, old)), tag->up,
                                edit_code(e, old), edit_vec(e, old));
@@ -141,7 +141,7 @@ static navmap_status check_payload(const struct renumber *p, uint32_t old)
     return fail(NAVMAP_ECORRUPT,
                 "%s: payload of slot %u (label %llu) at offset %llu: checksum expected %016llx, "
                 "found %016llx; nothing was written",
-                p->from->path, old, (unsigned long long)tag->label,
+                s->path, old, (unsigned long long)tag->label,
                 (unsigned long long)layout_tag_off(l, old), (unsigned long long)tag->vsum,
                 (unsigned long long)sum);
 }
@@ -157,7 +157,7 @@ static navmap_status fill_slot(struct renumbering *c, uint32_t slot, uint8_t *by
     const uint32_t state = STATE_WORD(0, status);
     uint8_t *code = bytes + l->off_code + (uint64_t)i * l->code_stride;
     uint8_t *vec = bytes + l->off_vec + (uint64_t)i * l->vec_stride;
-    TRY(check_payload(p, old)); /* Z2 */
+    TRY(renumber_check(p->from, old)); /* Z2 */
     memcpy(bytes + l->off_state + (uint64_t)i * 4, &state, sizeof state);
     TRY(fill_row(c, slot, 0, bytes + l->off_row + (uint64_t)i * l->row_stride));
     if (l->code_stride > 0)

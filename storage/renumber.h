@@ -33,6 +33,8 @@ struct renumber {
 navmap_status renumber_make(struct renumber *p, struct store *from, const struct sealing *what,
                             uint32_t flags) NAVMAP_MUST_USE;
 void renumber_free(struct renumber *p);
+/* Z2: the payload of a LIVE or DELETED slot against its checksum.  NAVMAP_ECORRUPT. */
+navmap_status renumber_check(struct store *s, uint32_t slot) NAVMAP_MUST_USE;
 /* The slot, as it is now, of a new one. */
 static inline uint32_t renumber_old(const struct renumber *p, uint32_t slot)
 {

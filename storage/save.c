@@ -1,4 +1,4 @@
-/* save.c -- a sealed file at a path: under a temporary name beside it, synced, renamed.
+/* save.c -- a file at a path that is there as a whole: under a temporary name, synced, renamed.
  *
  * Whoever opens PATH at any moment, after any crash, finds what was there before or the whole new
  * file.  A process that has the old file mapped keeps it: its bytes are another file's.
@@ -26,15 +26,20 @@ static navmap_status check_target(const char *path, struct io_info *ret_info, bo
     return NAVMAP_OK;
 }
 
-static navmap_status write_temporary(struct store *s, const struct sealing *what,
-                                     const char *temporary, const struct io_info *old)
+struct filling {
+    store_fill *fill;
+    void *ctx;
+};
+
+static navmap_status write_temporary(const struct filling *f, const char *temporary,
+                                     const struct io_info *old)
 {
     int fd = -1;
     TRY(io_open(temporary, O_RDWR | O_CREAT | O_EXCL, 0666, &fd));
     STORE_KILL_POINT(SAVE_OPENED);
     if (old)
         io_resemble(fd, old);
-    navmap_status status = seal_write(s, what, fd, temporary);
+    navmap_status status = f->fill(f->ctx, fd, temporary);
     STORE_KILL_POINT(SAVE_WRITTEN);
     if (status == NAVMAP_OK)
         status = io_fsync(fd, temporary);
@@ -42,8 +47,8 @@ static navmap_status write_temporary(struct store *s, const struct sealing *what
     return status;
 }
 
-static navmap_status write_and_rename(struct store *s, const struct sealing *what, const char *path,
-                                      const char *parent, const char *temporary)
+static navmap_status write_and_rename(const struct filling *f, const char *path, const char *parent,
+                                      const char *temporary)
 {
     struct io_info info;
     bool there = false;
@@ -51,7 +56,7 @@ static navmap_status write_and_rename(struct store *s, const struct sealing *wha
     struct io_info dir;
     if (io_stat(parent, &dir) == NAVMAP_ENOINDEX)
         return fail(NAVMAP_ENOINDEX, "%s: cannot be saved there, %s does not exist", path, parent);
-    navmap_status status = write_temporary(s, what, temporary, there ? &info : NULL);
+    navmap_status status = write_temporary(f, temporary, there ? &info : NULL);
     if (status == NAVMAP_OK) {
         STORE_KILL_POINT(SAVE_SYNCED);
         status = io_rename(temporary, path, 0);
@@ -67,13 +72,31 @@ static navmap_status write_and_rename(struct store *s, const struct sealing *wha
     return fail(status, "%s", why);
 }
 
-navmap_status seal_save(struct store *s, const struct sealing *what, const char *path)
+navmap_status store_save_file(const char *path, store_fill *fill, void *ctx)
 {
+    const struct filling f = {fill, ctx};
     char *parent = store_parent_of(path), *temporary = store_temporary_name(path);
     navmap_status status = parent && temporary
-                               ? write_and_rename(s, what, path, parent, temporary)
+                               ? write_and_rename(&f, path, parent, temporary)
                                : fail(NAVMAP_ENOMEM, "saving %s: out of memory", path);
     free(parent);
     free(temporary);
     return status;
+}
+
+struct sealed {
+    struct store *s;
+    const struct sealing *what;
+};
+
+static navmap_status fill_sealed(void *ctx, int fd, const char *path)
+{
+    const struct sealed *sealed = ctx;
+    return seal_write(sealed->s, sealed->what, fd, path);
+}
+
+navmap_status seal_save(struct store *s, const struct sealing *what, const char *path)
+{
+    struct sealed sealed = {s, what};
+    return store_save_file(path, fill_sealed, &sealed);
 }

@@ -104,11 +104,20 @@ static navmap_status write_all(struct sealer *f)
     return write_head(f);
 }
 
+navmap_status seal_settle(struct store *s)
+{
+    return s->in_memory ? NAVMAP_OK : store_commit_locked(s);
+}
+
+navmap_status seal_check(struct store *s, uint32_t slot)
+{
+    return renumber_check(s, slot);
+}
+
 navmap_status seal_write(struct store *s, const struct sealing *what, int fd, const char *path)
 {
     struct sealer f = {.fd = fd, .path = path};
-    if (!s->in_memory)
-        TRY(store_commit_locked(s)); /* no saved copy is ahead of its original */
+    TRY(seal_settle(s));
     navmap_status status = plan(&f, s, what);
     if (status == NAVMAP_OK)
         status = write_all(&f);

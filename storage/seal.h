@@ -11,6 +11,11 @@ navmap_status seal_write(struct store *s, const struct sealing *what, int fd,
 /* How many bytes that will be. */
 navmap_status seal_bytes(struct store *s, const struct sealing *what,
                          uint64_t *ret_bytes) NAVMAP_MUST_USE;
+/* What is staged, committed: no copy is ahead of its original.  For who writes one in a format of
+ * his own; seal_write() does it itself. */
+navmap_status seal_settle(struct store *s) NAVMAP_MUST_USE;
+/* The payload of a LIVE or DELETED slot against its checksum: NAVMAP_ECORRUPT. */
+navmap_status seal_check(struct store *s, uint32_t slot) NAVMAP_MUST_USE;
 /* save.c: the same at a path, as a whole or not at all, synced. */
 navmap_status seal_save(struct store *s, const struct sealing *what,
                         const char *path) NAVMAP_MUST_USE;

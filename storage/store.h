@@ -286,12 +286,21 @@ navmap_status store_verify(const char *path, bool quick, store_report *report, v
  * every slot, row and upper cell in its bounds is sound or was reported.  Beside a writer it
  * changes meanwhile; `look` is called again when the ground changed under it. */
 typedef void store_look(void *ctx, const struct view *view);
-navmap_status store_verify_look(const char *path, bool quick, store_report *report,
-                                store_look *look, void *ctx,
+/* How far it is: `done` of `total`, now and then; nonzero = stop, NAVMAP_EINTERRUPTED. */
+typedef int store_progress(void *ctx, uint64_t done, uint64_t total);
+struct store_verify_how {
+    bool quick;
+    store_report *report; /* these two with ctx; NULL allowed */
+    store_look *look;
+    void *ctx;
+    store_progress *progress; /* NULL allowed */
+    void *progress_ctx;
+};
+navmap_status store_verify_look(const char *path, const struct store_verify_how *how,
                                 struct store_verify_counts *ret_counts) NAVMAP_MUST_USE;
 /* All sums of a sealed file, over a store that store_load_sealed() has just made of it, mapped and
  * not yet changed.  Fills damaged, slots and payloads. */
-navmap_status store_verify_sealed(struct store *s, store_report *report, void *ctx,
+navmap_status store_verify_sealed(struct store *s, const struct store_verify_how *how,
                                   struct store_verify_counts *ret_counts) NAVMAP_MUST_USE;
 /* The facts of an index from outside, as store_verify sees it: nothing is opened for good,
  * recovered or written.  NAVMAP_ECORRUPT when what every open checks does not hold. */

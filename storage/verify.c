@@ -47,12 +47,26 @@ void verify_emit(struct verify *v, bool warning, const struct finding *f)
         v->counts.warnings++;
     else
         v->counts.damaged++;
-    if (v->report == NULL)
+    if (v->how.report == NULL)
         return;
     verify_txn_end(v); /* no transaction and no lock while the caller's code runs */
     lock_opening_release(&v->lock);
     struct store_finding out = {warning, f->section, f->slot, f->offset, f->message};
-    v->report(v->report_ctx, &out);
+    v->how.report(v->how.ctx, &out);
+}
+
+#define STEPS 256u /* between two looks at the caller's progress function */
+
+navmap_status verify_step(struct verify *v)
+{
+    if (v->how.progress == NULL || v->done++ % STEPS != 0)
+        return NAVMAP_OK;
+    verify_txn_end(v);
+    lock_opening_release(&v->lock);
+    const uint64_t done = v->done - 1 < v->total ? v->done - 1 : v->total;
+    if (v->how.progress(v->how.progress_ctx, done, v->total) == 0)
+        return NAVMAP_OK;
+    return fail(NAVMAP_EINTERRUPTED, "%s: the check was called off", v->path);
 }
 
 static bool tells_damage(navmap_status status)
@@ -132,21 +146,23 @@ static void report_replayed(struct verify *v)
 }
 
 /* Let the caller look, on ground that was the same before and after. */
-static navmap_status show(struct verify *v, store_look *look)
+static navmap_status show(struct verify *v)
 {
     for (int i = 0; i < LOOK_TRIES; i++) {
         struct moment m;
         TRY(verify_moment_begin(v, &m));
         if (v->stop)
             return NAVMAP_OK;
-        look(v->report_ctx, v->view);
+        v->how.look(v->how.ctx, v->view);
         if (v->ground == GROUND_LIVE || verify_moment_held(v, &m))
             break;
     }
     return NAVMAP_OK;
 }
 
-static navmap_status run(struct verify *v, store_look *look)
+#define WALKS 3u /* slots, rows, labels */
+
+static navmap_status run(struct verify *v)
 {
     TRY(verify_ground_open(v));
     if (v->stop)
@@ -157,13 +173,14 @@ static navmap_status run(struct verify *v, store_look *look)
     TRY(verify_root(v));
     if (!v->stop)
         TRY(verify_log(v));
-    if (v->stop || v->quick)
+    if (v->stop || v->how.quick)
         return NAVMAP_OK;
     v->nslots = verify_extent_slots(v);
+    v->total = WALKS * (uint64_t)v->nslots;
     TRY(verify_cells(v));
     if (!v->stop)
         TRY(verify_labels(v));
-    return v->stop || look == NULL ? NAVMAP_OK : show(v, look);
+    return v->stop || v->how.look == NULL ? NAVMAP_OK : show(v);
 }
 
 static navmap_status open_lock(struct verify *v)
@@ -182,14 +199,13 @@ static void end(struct verify *v)
     free(v->labelled);
 }
 
-navmap_status store_verify_look(const char *path, bool quick, store_report *report,
-                                store_look *look, void *ctx, struct store_verify_counts *ret_counts)
+navmap_status store_verify_look(const char *path, const struct store_verify_how *how,
+                                struct store_verify_counts *ret_counts)
 {
-    struct verify v = {
-        .path = path, .quick = quick, .report = report, .report_ctx = ctx, .lock.fd = -1};
+    struct verify v = {.path = path, .how = *how, .lock.fd = -1};
     navmap_status status = open_lock(&v);
     if (status == NAVMAP_OK)
-        status = run(&v, look);
+        status = run(&v);
     end(&v);
     if (status == NAVMAP_OK)
         *ret_counts = v.counts;
@@ -199,7 +215,8 @@ navmap_status store_verify_look(const char *path, bool quick, store_report *repo
 navmap_status store_verify(const char *path, bool quick, store_report *report, void *ctx,
                            struct store_verify_counts *ret_counts)
 {
-    return store_verify_look(path, quick, report, NULL, ctx, ret_counts);
+    const struct store_verify_how how = {.quick = quick, .report = report, .ctx = ctx};
+    return store_verify_look(path, &how, ret_counts);
 }
 
 /* Inspecting: the same ground, a read handle on it for as long as its numbers are read. */
@@ -242,7 +259,7 @@ static navmap_status inspect(struct verify *v, struct layout *ret_layout,
 navmap_status store_inspect(const char *path, struct layout *ret_layout,
                             struct store_stats *ret_stats)
 {
-    struct verify v = {.path = path, .quick = true, .strict = true, .lock.fd = -1};
+    struct verify v = {.path = path, .how.quick = true, .strict = true, .lock.fd = -1};
     navmap_status status = open_lock(&v);
     if (status == NAVMAP_OK)
         status = inspect(&v, ret_layout, ret_stats);

@@ -40,10 +40,9 @@ struct finding {
 
 struct verify {
     const char *path;
-    bool quick;
+    struct store_verify_how how;
     bool strict;          /* damage of the ground fails the call (store_inspect) */
-    store_report *report; /* NULL allowed */
-    void *report_ctx;
+    uint64_t done, total; /* of the walks, for the caller's progress function */
     struct store_verify_counts counts;
     bool stop; /* damage beyond which nothing can be checked was reported */
 
@@ -107,6 +106,8 @@ navmap_status verify_settle(struct verify *v, verify_check *check, uint64_t what
 bool verify_bad(struct finding *f, const char *section, uint32_t slot, uint64_t offset,
                 const char *format, ...) __attribute__((format(printf, 5, 6)));
 void verify_emit(struct verify *v, bool warning, const struct finding *f);
+/* One slot or label further.  NAVMAP_EINTERRUPTED. */
+navmap_status verify_step(struct verify *v) NAVMAP_MUST_USE;
 /* A failed call that tells of damage becomes a finding, with the call's sentence, and sets
  * v->stop; any other failure is passed on. */
 navmap_status verify_damage(struct verify *v, navmap_status status, const char *section,

@@ -199,7 +199,7 @@ navmap_status verify_root(struct verify *v)
         return NAVMAP_OK;
     /* A root that fails its sum is reported once, not once for each of its fields. */
     v->root_sound = v->counts.damaged == before;
-    if (v->root_sound && v->quick)
+    if (v->root_sound && v->how.quick)
         TRY(verify_settle(v, check_entry, 0));
     TRY(verify_settle(v, check_live, 0));
     TRY(zeros(v, LAYOUT_ROOT_OFFSET + sizeof(struct disk_root), LAYOUT_LIVE_OFFSET));
@@ -332,6 +332,7 @@ static navmap_status verify_slots(struct verify *v)
 {
     TRY(verify_settle(v, check_slot_zero, 0));
     for (uint32_t slot = 1; slot < v->nslots && !v->stop; slot++) {
+        TRY(verify_step(v));
         read_ahead(v, slot);
         TRY(verify_settle(v, check_slot, slot));
         if (v->stop)
@@ -443,6 +444,7 @@ static bool check_row(struct verify *v, uint64_t what, struct finding *f)
 static navmap_status verify_rows(struct verify *v)
 {
     for (uint32_t slot = 1; slot < v->nslots && !v->stop; slot++) {
+        TRY(verify_step(v));
         TRY(verify_settle(v, check_row, (uint64_t)slot << 5));
         v->counts.rows++;
         uint32_t word = load_state(v, slot);

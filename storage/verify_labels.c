@@ -241,6 +241,7 @@ static navmap_status check_slice(struct verify *v, const struct slice *s)
 {
     for (uint32_t i = 0; i < s->n && !v->stop; i++) {
         v->counts.labels++;
+        TRY(verify_step(v));
         bool last_unsound = s->unsound && i + 1 == s->n;
         if (!last_unsound && entry_fits(v, s->label[i], s->entry[i]))
             bit_set(v->labelled, s->entry[i].slot, true);

@@ -16,17 +16,25 @@ static const char *const section_names[LAYOUT_ARRAYS] = {"state", "row",  "upper
 
 struct check {
     const struct store *s;
-    store_report *report; /* may be NULL */
-    void *ctx;
+    const struct store_verify_how *how;
     struct store_verify_counts *counts;
 };
+
+/* So many slots of two passes over `nslots` of them. */
+static navmap_status step(const struct check *c, uint64_t done, uint64_t nslots)
+{
+    const struct store_verify_how *how = c->how;
+    if (!how->progress || how->progress(how->progress_ctx, done, 2 * nslots) == 0)
+        return NAVMAP_OK;
+    return fail(NAVMAP_EINTERRUPTED, "%s: the check was called off", c->s->path);
+}
 
 static void emit(const struct check *c, const struct finding *f)
 {
     const struct store_finding out = {false, f->section, f->slot, f->offset, f->message};
     c->counts->damaged++;
-    if (c->report)
-        c->report(c->ctx, &out);
+    if (c->how->report)
+        c->how->report(c->how->ctx, &out);
 }
 
 /* One line of the table: the range that it has to name, and that range's sum. */
@@ -52,26 +60,32 @@ static void check_sum(const struct check *c, const struct disk_sum *found, const
     emit(c, &f);
 }
 
-static void check_sums(const struct check *c, const struct disk_sum *sums, uint32_t nchunks)
+static navmap_status check_sums(const struct check *c, const struct disk_sum *sums,
+                                uint32_t nchunks)
 {
     const struct store *s = c->s;
     const struct layout *l = &s->layout;
     struct layout_array arrays[LAYOUT_ARRAYS];
     layout_arrays(l, arrays);
-    for (uint32_t chunk = 0; chunk < nchunks; chunk++)
+    for (uint32_t chunk = 0; chunk < nchunks; chunk++) {
+        TRY(step(c, (uint64_t)chunk << l->slot_shift, (uint64_t)nchunks << l->slot_shift));
         for (uint32_t i = 0; i < LAYOUT_ARRAYS; i++) {
             uint64_t offset = layout_chunk_off(l, chunk) + arrays[i].offset;
             check_sum(c, &sums[(uint64_t)chunk * LAYOUT_ARRAYS + i], section_names[i], offset,
                       arrays[i].used, s->view->base + offset);
         }
+    }
     check_sum(c, &sums[(uint64_t)nchunks * LAYOUT_ARRAYS], "labels", s->sealed_at.label_offset,
               s->sealed_at.label_count * sizeof(struct sealed_label), s->labels_at);
+    return NAVMAP_OK;
 }
 
-static void check_payloads(const struct check *c, uint32_t nslots)
+static navmap_status check_payloads(const struct check *c, uint32_t nslots)
 {
     const struct view *v = c->s->view;
     for (uint32_t slot = 1; slot < nslots; slot++) {
+        if (slot % 256 == 0)
+            TRY(step(c, (uint64_t)nslots + slot, nslots));
         const struct disk_tag *tag = view_tag(v, slot);
         uint64_t sum = layout_vsum(&v->layout, tag->label, slot, 0, tag->up, view_code(v, slot),
                                    view_vec(v, slot));
@@ -83,6 +97,7 @@ static void check_payloads(const struct check *c, uint32_t nslots)
                          tag->label, tag->vsum, sum);
         emit(c, &f);
     }
+    return NAVMAP_OK;
 }
 
 static navmap_status check_table(const struct check *c, uint32_t nchunks)
@@ -108,7 +123,7 @@ static navmap_status check_table(const struct check *c, uint32_t nchunks)
     if (status == NAVMAP_OK)
         status = io_pread(s->ground_fd, s->path, &expected, sizeof expected, at + bytes);
     if (status == NAVMAP_OK && checksum64(sums, bytes, 0) == expected) {
-        check_sums(c, sums, nchunks);
+        status = check_sums(c, sums, nchunks);
     } else if (status == NAVMAP_OK) {
         (void)verify_bad(&f, "sums", 0, at,
                          "the table of sums: checksum expected %016" PRIx64 ", found %016" PRIx64,
@@ -119,18 +134,18 @@ static navmap_status check_table(const struct check *c, uint32_t nchunks)
     return status;
 }
 
-navmap_status store_verify_sealed(struct store *s, store_report *report, void *ctx,
+navmap_status store_verify_sealed(struct store *s, const struct store_verify_how *how,
                                   struct store_verify_counts *ret_counts)
 {
     const uint64_t extent = view_load64(&view_root(s->view)->extent, memory_order_relaxed);
     struct store_verify_counts counts = {.slots = extent_slots(extent) - 1,
                                          .payloads = extent_slots(extent) - 1};
-    const struct check c = {.s = s, .report = report, .ctx = ctx, .counts = &counts};
+    const struct check c = {.s = s, .how = how, .counts = &counts};
     if (s->ground_fd < 0)
         return fail(NAVMAP_EINVAL, "%s: no index over a mapped file", s->path);
     if (s->sealed_at.sums_offset != 0)
         TRY(check_table(&c, extent_chunks(extent)));
-    check_payloads(&c, extent_slots(extent));
+    TRY(check_payloads(&c, extent_slots(extent)));
     *ret_counts = counts;
     return NAVMAP_OK;
 }

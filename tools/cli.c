@@ -1,23 +1,38 @@
-/* cli.c -- how every subcommand words an error and a number. */
+/* cli.c -- how every subcommand words an error and a number, reads an option, opens an index. */
 #include "tools/cli.h"
 
 #include <errno.h>
+#include <getopt.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <strings.h>
+#include <sys/stat.h>
 
-#include "engine/navmap.h"
+static void say(const char *format, va_list args)
+{
+    fputs("navmap: ", stderr);
+    vfprintf(stderr, format, args);
+    fputc('\n', stderr);
+}
 
 int cli_error(const char *format, ...)
 {
     va_list args;
     va_start(args, format);
-    fputs("navmap: ", stderr);
-    vfprintf(stderr, format, args);
-    fputc('\n', stderr);
+    say(format, args);
     va_end(args);
     return EXIT_UNABLE;
+}
+
+void cli_say(const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    say(format, args);
+    va_end(args);
 }
 
 int cli_library_error(void)
@@ -58,4 +73,142 @@ const char *cli_bytes(uint64_t n, char text[CLI_NUMBER_BYTES])
     }
     snprintf(text, CLI_NUMBER_BYTES, u > 0 && size < 99.95 ? "%.1f %s" : "%.0f %s", size, unit[u]);
     return text;
+}
+
+/* Options --------------------------------------------------------------------------------------*/
+
+bool cli_parse_number(const char *text, uint64_t *ret_number)
+{
+    char *end;
+    if (text[0] < '0' || text[0] > '9')
+        return false;
+    errno = 0;
+    unsigned long long n = strtoull(text, &end, 10);
+    if (errno != 0 || *end != 0)
+        return false;
+    *ret_number = n;
+    return true;
+}
+
+int cli_option_number(const char *option, const char *text, uint64_t least, uint64_t most,
+                      uint64_t *ret_number)
+{
+    uint64_t n;
+    if (!cli_parse_number(text, &n))
+        return cli_error("%s: '%s' is not a number", option, text);
+    if (n < least || n > most)
+        return cli_error("%s: expected %" PRIu64 " to %" PRIu64 ", found %" PRIu64, option, least,
+                         most, n);
+    *ret_number = n;
+    return EXIT_SOUND;
+}
+
+static const char *const space_names[] = {"l2", "ip", "cosine"};
+#define N_SPACES (sizeof space_names / sizeof *space_names)
+
+bool cli_parse_space(const char *text, uint32_t *ret_space)
+{
+    for (uint32_t i = 0; i < N_SPACES; i++)
+        if (strcmp(text, space_names[i]) == 0) {
+            *ret_space = i;
+            return true;
+        }
+    return false;
+}
+
+const char *cli_space_name(uint32_t space)
+{
+    return space < N_SPACES ? space_names[space] : "unknown";
+}
+
+int cli_plain_options(int argc, char **argv, const char *usage, int n, bool *ret_json)
+{
+    static const struct option options[] = {
+        {"json", no_argument, NULL, 'j'},
+        {"help", no_argument, NULL, 'h'},
+        {NULL, 0, NULL, 0},
+    };
+    int c;
+    *ret_json = false;
+    while ((c = getopt_long(argc, argv, "jh", options, NULL)) != -1) {
+        if (c == 'h') {
+            fputs(usage, stdout);
+            return 1 + cli_finish_output(EXIT_SOUND);
+        }
+        if (c != 'j')
+            break;
+        *ret_json = true;
+    }
+    if (c == -1 && argc - optind == n)
+        return 0;
+    fputs(usage, stderr);
+    return 1 + EXIT_UNABLE;
+}
+
+/* Paths and indexes ----------------------------------------------------------------------------*/
+
+bool cli_ends_with(const char *path, const char *suffix)
+{
+    size_t n = strlen(path), m = strlen(suffix);
+    return n >= m && strcasecmp(path + n - m, suffix) == 0;
+}
+
+enum cli_kind cli_kind_of(const char *path)
+{
+    struct stat info;
+    if (stat(path, &info) != 0)
+        return errno == ENOENT || errno == ENOTDIR ? CLI_NOTHING : CLI_OTHER;
+    return S_ISDIR(info.st_mode) ? CLI_DIRECTORY : S_ISREG(info.st_mode) ? CLI_FILE : CLI_OTHER;
+}
+
+int cli_open(const char *path, bool has_space, uint32_t space, navmap_index **ret_index)
+{
+    navmap_status status;
+    if (cli_kind_of(path) != CLI_FILE) {
+        status = navmap_open(path, NAVMAP_READ, NULL, ret_index);
+    } else {
+        struct navmap_load_options o = {
+            .struct_size = sizeof o, .has_space = has_space, .space = space};
+        status = navmap_load(path, &o, ret_index);
+        if (status == NAVMAP_EINVAL) { /* a file without a graph has to be asked for */
+            o.flat = 1;
+            if (navmap_load(path, &o, ret_index) == NAVMAP_OK)
+                return EXIT_SOUND;
+            o.flat = 0;
+            status = navmap_load(path, &o, ret_index); /* for its sentence */
+        }
+    }
+    return status == NAVMAP_OK ? EXIT_SOUND : cli_library_error();
+}
+
+int cli_close(navmap_index *index, int code)
+{
+    if (navmap_close(index) != NAVMAP_OK && code == EXIT_SOUND)
+        return cli_library_error();
+    return code;
+}
+
+int cli_stats(navmap_index *index, struct navmap_stats *ret_stats)
+{
+    ret_stats->struct_size = sizeof *ret_stats;
+    return navmap_get_stats(index, ret_stats) == NAVMAP_OK ? EXIT_SOUND : cli_library_error();
+}
+
+int cli_labels(navmap_index *index, bool include_deleted, uint64_t **ret_labels, uint64_t *ret_n)
+{
+    uint64_t *labels = NULL, room = 0, n = 0;
+    while (navmap_labels(index, include_deleted, room, labels, &n) == NAVMAP_OK) {
+        if (labels != NULL && n <= room) {
+            *ret_labels = labels;
+            *ret_n = n;
+            return EXIT_SOUND;
+        }
+        free(labels);
+        room = n + 1;
+        labels = malloc(room * sizeof *labels);
+        if (labels == NULL)
+            return cli_error("out of memory for %" PRIu64 " labels", n);
+    }
+    free(labels);
+    return cli_library_error();
 }

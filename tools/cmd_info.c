@@ -9,23 +9,18 @@
 #include "tools/cli.h"
 #include "tools/json.h"
 
-static const char usage[] = "usage: navmap info [--json] DIR\n"
-                            "\n"
-                            "Print what is in the index at DIR: parameters, counts, bytes per "
-                            "section, the state of log and\n"
-                            "checkpoint, and who writes.  Instant at any size; nothing is written, "
-                            "a writer is not disturbed.\n"
-                            "\n"
-                            "  -j, --json  one JSON object instead of the text\n"
-                            "  -h, --help  this text\n"
-                            "\n"
-                            "example: navmap info words.navmap\n";
-
-static const char *space_name(uint32_t space)
-{
-    static const char *const names[] = {"l2", "ip", "cosine"};
-    return space < sizeof names / sizeof *names ? names[space] : "unknown";
-}
+static const char usage[] =
+    "usage: navmap info [--json] DIR\n"
+    "\n"
+    "Print what is in the index at DIR, or in a saved file: parameters, counts, bytes per "
+    "section, the state of log and\n"
+    "checkpoint, and who writes.  Instant at any size; nothing is written, "
+    "a writer is not disturbed.\n"
+    "\n"
+    "  -j, --json  one JSON object instead of the text\n"
+    "  -h, --help  this text\n"
+    "\n"
+    "example: navmap info words.navmap\n";
 
 static bool needs_recovery(const struct navmap_stats *s)
 {
@@ -66,6 +61,12 @@ static void bytes_line(const char *name, uint64_t n)
     line(name, "%17s  %9s", cli_count(n, exact), cli_bytes(n, round));
 }
 
+/* A sealed file has neither log nor writer: it is never changed. */
+static bool is_file(const struct navmap_stats *s)
+{
+    return s->mapped != 0;
+}
+
 static void print_log(const struct navmap_stats *s)
 {
     char text[CLI_NUMBER_BYTES];
@@ -90,13 +91,15 @@ static void print_text(const char *path, const struct navmap_stats *s)
     printf("%s\n", path);
 
     heading("parameters");
-    line("space", "%s", space_name(s->space));
+    line("space", "%s", cli_space_name(s->space));
     line("dimensions", "%" PRIu32, s->dim);
     line("M", "%" PRIu32, s->M);
     line("ef_construction", "%" PRIu32, s->ef_construction);
     line("random seed", "%" PRIu64, s->random_seed);
     line("replace deleted", "%s", s->allow_replace_deleted ? "allowed" : "no");
     line("max elements", "%s", s->max_elements ? cli_count(s->max_elements, text) : "none: grows");
+    if (s->flat)
+        line("graph", "none: every search is exact");
 
     heading("counts");
     count_line("live", s->n_live);
@@ -118,25 +121,31 @@ static void print_text(const char *path, const struct navmap_stats *s)
     bytes_line("vectors", s->vector_bytes);
     bytes_line("data file", s->data_file_bytes);
     bytes_line("data on disk", s->data_allocated_bytes);
-    bytes_line("log and labels", s->lmdb_allocated_bytes);
-
-    print_log(s);
+    if (!is_file(s)) {
+        bytes_line("log and labels", s->lmdb_allocated_bytes);
+        print_log(s);
+    }
 
     heading("state");
-    if (s->writer_held && s->writer_pid != 0)
+    if (is_file(s))
+        line("form", "sealed file");
+    else if (s->writer_held && s->writer_pid != 0)
         line("writer", "pid %" PRIu32, s->writer_pid);
     else
         line("writer", "%s", s->writer_held ? "yes, pid unknown" : "none");
     line("generation", "%" PRIu64, s->generation);
     line("format", "%" PRIu32 ".%" PRIu32, s->format_major, s->format_minor);
     line("library", "%s", navmap_version());
+    line("distances by", "%s", navmap_simd());
 }
 
 static void json_text(struct json *j, const char *path, const struct navmap_stats *s)
 {
     json_object(j, NULL);
     json_string(j, "path", path);
+    json_string(j, "form", is_file(s) ? "file" : "directory");
     json_string(j, "library", navmap_version());
+    json_string(j, "simd", navmap_simd());
     json_object(j, "format");
     json_number(j, "major", s->format_major);
     json_number(j, "minor", s->format_minor);
@@ -144,13 +153,14 @@ static void json_text(struct json *j, const char *path, const struct navmap_stat
     json_number(j, "generation", s->generation);
 
     json_object(j, "parameters");
-    json_string(j, "space", space_name(s->space));
+    json_string(j, "space", cli_space_name(s->space));
     json_number(j, "dim", s->dim);
     json_number(j, "M", s->M);
     json_number(j, "ef_construction", s->ef_construction);
     json_number(j, "random_seed", s->random_seed);
     json_bool(j, "allow_replace_deleted", s->allow_replace_deleted != 0);
     json_number(j, "max_elements", s->max_elements);
+    json_bool(j, "flat", s->flat != 0);
     json_object_end(j);
 
     json_object(j, "counts");
@@ -212,30 +222,10 @@ static void json_text(struct json *j, const char *path, const struct navmap_stat
 
 int cmd_info(int argc, char **argv)
 {
-    static const struct option options[] = {
-        {"json", no_argument, NULL, 'j'},
-        {"help", no_argument, NULL, 'h'},
-        {NULL, 0, NULL, 0},
-    };
-    bool as_json = false;
-    int c;
-    while ((c = getopt_long(argc, argv, "jh", options, NULL)) != -1) {
-        switch (c) {
-        case 'j':
-            as_json = true;
-            break;
-        case 'h':
-            fputs(usage, stdout);
-            return cli_finish_output(EXIT_SOUND);
-        default:
-            fputs(usage, stderr);
-            return EXIT_UNABLE;
-        }
-    }
-    if (argc - optind != 1) {
-        fputs(usage, stderr);
-        return EXIT_UNABLE;
-    }
+    bool as_json;
+    int stop = cli_plain_options(argc, argv, usage, 1, &as_json);
+    if (stop != 0)
+        return stop - 1;
     struct navmap_stats stats = {.struct_size = sizeof stats};
     if (navmap_inspect(argv[optind], &stats) != NAVMAP_OK)
         return cli_library_error();

@@ -9,7 +9,7 @@
 
 #include "engine/navmap.h"
 #include "tools/cli.h"
-#include "tools/json.h"
+#include "tools/findings.h"
 
 static const char usage[] =
     "usage: navmap verify [--quick] [--json] [--limit=N] DIR\n"
@@ -29,55 +29,6 @@ static const char usage[] =
     "\n"
     "example: navmap verify --json words.navmap\n";
 
-struct report {
-    bool as_json;
-    uint64_t limit, seen;
-    struct json json;
-};
-
-static void report_text(const struct navmap_finding *f)
-{
-    char where[64];
-    int n = 0;
-    if (f->slot != 0)
-        n = snprintf(where, sizeof where, "slot %" PRIu32, f->slot);
-    if (f->offset != UINT64_MAX)
-        snprintf(where + n, sizeof where - (size_t)n, "%soffset %" PRIu64, n > 0 ? ", " : "",
-                 f->offset);
-    else if (n == 0)
-        snprintf(where, sizeof where, "-");
-    printf("%-8s %-8s %-32s %s\n", f->warning ? "warning" : "DAMAGE", f->section, where,
-           f->message);
-}
-
-static void report_json(struct json *j, const struct navmap_finding *f)
-{
-    json_object(j, NULL);
-    json_string(j, "kind", f->warning ? "warning" : "damage");
-    json_string(j, "section", f->section);
-    if (f->slot != 0)
-        json_number(j, "slot", f->slot);
-    else
-        json_null(j, "slot");
-    if (f->offset != UINT64_MAX)
-        json_number(j, "offset", f->offset);
-    else
-        json_null(j, "offset");
-    json_string(j, "message", f->message);
-    json_object_end(j);
-}
-
-static void on_finding(void *ctx, const struct navmap_finding *finding)
-{
-    struct report *r = ctx;
-    if (r->seen++ >= r->limit)
-        return;
-    if (r->as_json)
-        report_json(&r->json, finding);
-    else
-        report_text(finding);
-}
-
 static const char *verdict(const struct navmap_verify_result *result)
 {
     return result->damaged ? "damaged" : "sound";
@@ -89,15 +40,11 @@ static void summary_line(const char *name, uint64_t n)
     printf("  %-18s %15s\n", name, cli_count(n, text));
 }
 
-static void summary_text(const char *path, const struct report *r, bool quick,
+static void summary_text(const char *path, const struct findings *r, bool quick,
                          const struct navmap_verify_result *result)
 {
     char text[CLI_NUMBER_BYTES];
-    if (r->seen > r->limit)
-        printf("and %s further findings, not printed (--limit)\n",
-               cli_count(r->seen - r->limit, text));
-    if (r->seen > 0)
-        putchar('\n');
+    findings_close_text(r);
     printf("%s: %s", path, verdict(result));
     if (result->damaged)
         printf(", %s %s", cli_count(result->damaged, text),
@@ -117,10 +64,10 @@ static void summary_text(const char *path, const struct report *r, bool quick,
     summary_line("log records", result->log_records);
 }
 
-static void summary_json(struct json *j, const struct report *r,
-                         const struct navmap_verify_result *result)
+static void summary_json(struct findings *r, const struct navmap_verify_result *result)
 {
-    json_number(j, "findings_omitted", r->seen > r->limit ? r->seen - r->limit : 0);
+    struct json *j = &r->json;
+    findings_close_json(r);
     json_string(j, "verdict", verdict(result));
     json_number(j, "damaged", result->damaged);
     json_number(j, "warnings", result->warnings);
@@ -135,12 +82,26 @@ static void summary_json(struct json *j, const struct report *r,
     json_object_end(j);
 }
 
-static int finish_json(struct report *r, navmap_status status,
+static navmap_status check(const char *path, bool quick, struct findings *r,
+                           struct navmap_verify_result *ret_result)
+{
+    const struct navmap_verify_options o = {.struct_size = sizeof o,
+                                            .quick = quick,
+                                            .progress = progress_step,
+                                            .progress_ctx = &r->progress};
+    progress_catch();
+    progress_begin(&r->progress, "checking", 0);
+    navmap_status status = navmap_verify_with(path, &o, findings_take, r, ret_result);
+    progress_end(&r->progress);
+    return status;
+}
+
+static int finish_json(struct findings *r, navmap_status status,
                        const struct navmap_verify_result *result, char **buffer)
 {
     json_array_end(&r->json);
     if (status == NAVMAP_OK)
-        summary_json(&r->json, r, result);
+        summary_json(r, result);
     json_object_end(&r->json);
     json_end(&r->json);
     if (fclose(r->json.out) != 0)
@@ -151,12 +112,12 @@ static int finish_json(struct report *r, navmap_status status,
     return EXIT_SOUND;
 }
 
-static int verify(const char *path, bool quick, struct report *r)
+static int verify(const char *path, bool quick, struct findings *r)
 {
     struct navmap_verify_result result;
     navmap_status status;
     if (!r->as_json) {
-        status = navmap_verify(path, quick, on_finding, r, &result);
+        status = check(path, quick, r, &result);
         if (status != NAVMAP_OK)
             return cli_library_error();
         summary_text(path, r, quick, &result);
@@ -173,25 +134,12 @@ static int verify(const char *path, bool quick, struct report *r)
     json_string(&r->json, "path", path);
     json_bool(&r->json, "quick", quick);
     json_array(&r->json, "findings");
-    status = navmap_verify(path, quick, on_finding, r, &result);
+    status = check(path, quick, r, &result);
     if (status != NAVMAP_OK)
         (void)cli_library_error();
     int code = finish_json(r, status, &result, &buffer);
     free(buffer);
     return code == EXIT_SOUND && result.damaged ? EXIT_DAMAGED : code;
-}
-
-static bool parse_number(const char *text, uint64_t *ret_number)
-{
-    char *end;
-    if (text[0] < '0' || text[0] > '9')
-        return false;
-    errno = 0;
-    unsigned long long n = strtoull(text, &end, 10);
-    if (errno != 0 || *end != 0)
-        return false;
-    *ret_number = n;
-    return true;
 }
 
 int cmd_verify(int argc, char **argv)
@@ -203,7 +151,7 @@ int cmd_verify(int argc, char **argv)
         {"help", no_argument, NULL, 'h'},
         {NULL, 0, NULL, 0},
     };
-    struct report r = {.limit = 1000};
+    struct findings r = {.damage = "DAMAGE", .limit = 1000};
     bool quick = false;
     int c;
     while ((c = getopt_long(argc, argv, "qjl:h", options, NULL)) != -1) {
@@ -215,7 +163,7 @@ int cmd_verify(int argc, char **argv)
             r.as_json = true;
             break;
         case 'l':
-            if (!parse_number(optarg, &r.limit))
+            if (!cli_parse_number(optarg, &r.limit))
                 return cli_error("--limit: '%s' is not a number", optarg);
             break;
         case 'h':

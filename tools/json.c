@@ -2,6 +2,7 @@
 #include "tools/json.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stddef.h>
 
 static void indent(struct json *j)
@@ -139,6 +140,16 @@ void json_number(struct json *j, const char *key, uint64_t value)
 {
     lead_in(j, key);
     fprintf(j->out, "%" PRIu64, value);
+}
+
+void json_real(struct json *j, const char *key, double value)
+{
+    if (!isfinite(value)) {
+        json_null(j, key);
+        return;
+    }
+    lead_in(j, key);
+    fprintf(j->out, "%.9g", value);
 }
 
 void json_bool(struct json *j, const char *key, bool value)

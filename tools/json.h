@@ -29,6 +29,8 @@ void json_array(struct json *j, const char *key);
 void json_array_end(struct json *j);
 void json_string(struct json *j, const char *key, const char *value); /* NULL is null */
 void json_number(struct json *j, const char *key, uint64_t value);
+/* Shortest of up to nine digits; null for what JSON has no number for (infinities, NaN). */
+void json_real(struct json *j, const char *key, double value);
 void json_bool(struct json *j, const char *key, bool value);
 void json_null(struct json *j, const char *key);
 

@@ -21,6 +21,12 @@ struct command {
 static const struct command commands[] = {
     {"info", "what is in an index: parameters, counts, bytes, log", cmd_info},
     {"verify", "check every checksum, bound, link and label", cmd_verify},
+    {"query", "the nearest of vectors from a file or standard input", cmd_query},
+    {"import", "vectors from .npy, .fvecs, .hdf5, hnswlib, ... into an index", cmd_import},
+    {"export", "vectors and labels to .npy, or the graph to hnswlib's .bin", cmd_export},
+    {"compact", "drop what is not needed, mend links, renumber for speed", cmd_compact},
+    {"save", "the backup: an index as one file", cmd_save},
+    {"salvage", "what is sound of a damaged index, as a new one", cmd_salvage},
 };
 #define N_COMMANDS (sizeof commands / sizeof *commands)
 
@@ -50,7 +56,7 @@ static int run_guarded(const struct command *command, int argc, char **argv)
 
 static void print_usage(FILE *out)
 {
-    fputs("usage: navmap COMMAND [OPTION]... DIR\n\ncommands:\n", out);
+    fputs("usage: navmap COMMAND [OPTION]... ARGUMENT...\n\ncommands:\n", out);
     for (size_t i = 0; i < N_COMMANDS; i++)
         fprintf(out, "  %-8s %s\n", commands[i].name, commands[i].summary);
     fputs("\noptions:\n"

@@ -1,7 +1,7 @@
 """Writes golden/*-1.0.bin from FORMAT.md alone, sharing no line with the C sources.
 
 Run by hand when the format gains a version, never by the tests: they compare with the bytes that
-are checked in.  Needs the package xxhash.
+are checked in.  Needs the packages xxhash and lmdb.
 
     python tests/format/make_golden.py tests/format/golden
 """
@@ -12,37 +12,13 @@ from pathlib import Path
 
 from xxhash import xxh3_64_intdigest
 
-PAGE = 4096
+sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
+
+from dump import PAGE, geometry, roundup  # noqa: E402
+
 UUID = bytes(range(0x10, 0x20))
 UUID_LOW = int.from_bytes(UUID[:8], "little")
 GENERATION, INSTANCE, CREATED_NS, SEED = 7, 0x1122334455667788, 1_700_000_000_123_456_789, 100
-
-
-def roundup(n, unit):
-    return -(-n // unit) * unit
-
-
-def geometry(dim, M, slot_shift, code_scheme, code_header):
-    """FORMAT.md section 7."""
-    slots = 1 << slot_shift
-    g = {"M0": 2 * M, "row_stride": roundup(8 * M, 64), "upper_stride": roundup(4 * M, 64)}
-    g["code_stride"] = roundup(dim + code_header, 64) if code_scheme else 0
-    g["vec_stride"] = roundup(4 * dim, 64 if 4 * dim >= 64 else 16)
-    g["U"] = -(-5 * slots // (4 * (M - 1))) + 16
-    sizes = {
-        "state": slots * 4,
-        "row": slots * g["row_stride"],
-        "upper": g["U"] * g["upper_stride"],
-        "tag": slots * 32,
-        "code": slots * g["code_stride"],
-        "vec": slots * g["vec_stride"],
-    }
-    at = 0
-    for name, size in sizes.items():
-        g["off_" + name] = at
-        at = roundup(at + size, PAGE)
-    g["chunk_bytes"] = roundup(at, 65536)
-    return g
 
 
 def header(

@@ -23,8 +23,8 @@ BOUNDARY = "storage/store.h"  # a contract that several rooms of storage fulfil 
 SEEN_BY_ENGINE = {
     f"storage/{name}.h"
     for name in (
-        "store", "view", "stage", "layout", "status", "fail", "epoch", "cpus", "seal", "source",
-        "rewriting", "memory",
+        "store", "view", "stage", "layout", "status", "fail", "epoch", "cpus", "seal", "sink",
+        "source", "salvage", "rewriting", "memory",
     )
 }
 

@@ -1,48 +1,24 @@
-"""The navmap command: exit codes, text, JSON, and that it changes nothing.
-
-Runs the program that NAVMAP_CLI names, or `navmap` on the PATH or beside this interpreter.
-"""
+"""The navmap command: exit codes, text, JSON, and that `info` and `verify` change nothing."""
 
 import json
 import os
-import shutil
+import re
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 import navmap
+from cli import COMMAND, needed, report, run
 
+COMMANDS = ("info", "verify", "query", "import", "export", "save", "salvage")
 DIM = 12
 ITEMS = 500
 DELETED = 25
 
 
-def find_command():
-    named = os.environ.get("NAVMAP_CLI")
-    if named:
-        return named
-    return shutil.which("navmap") or shutil.which(Path(sys.executable).with_name("navmap"))
-
-
-COMMAND = find_command()
-pytestmark = pytest.mark.skipif(
-    COMMAND is None, reason="no navmap command: set NAVMAP_CLI to the built program"
-)
-
-
-def run(*arguments, code=0):
-    done = subprocess.run(
-        [COMMAND, *map(str, arguments)], capture_output=True, text=True, timeout=60
-    )
-    assert done.returncode == code, done.stdout + done.stderr
-    return done
-
-
-def report(*arguments, code=0):
-    return json.loads(run(*arguments, "--json", code=code).stdout)
+pytestmark = needed
 
 
 def build(path):
@@ -94,9 +70,10 @@ def flip(path, offset):
 
 def test_help_and_version():
     usage = run("--help").stdout
-    assert "info" in usage and "verify" in usage
+    for command in COMMANDS:
+        assert re.search(rf"^  {command} +\w", usage, re.MULTILINE)
     assert run("--version").stdout == f"navmap {navmap.__version__}\n"
-    for command in ("info", "verify"):
+    for command in COMMANDS:
         text = run(command, "--help").stdout
         assert "example:" in text and f"usage: navmap {command}" in text
 
@@ -113,6 +90,19 @@ def test_help_and_version():
         ("verify",),
         ("verify", "--limit=many", "x"),
         ("verify", "--limit=-1", "x"),
+        ("query",),
+        ("query", "-k", "0", "x"),
+        ("query", "--space=up", "x"),
+        ("query", "a", "b", "c"),
+        ("import", "x"),
+        ("import", "--M=1", "x", "y"),
+        ("import", "--space=up", "x", "y"),
+        ("import", "--threads=none", "x", "y"),
+        ("export", "x"),
+        ("export", "--format=csv", "x", "y"),
+        ("save", "x"),
+        ("salvage", "x"),
+        ("salvage", "--dry-run", "x", "y"),
     ],
 )
 def test_wrong_usage(arguments):
@@ -149,7 +139,8 @@ def test_info(index):
     before = bytes_of(index)
     found = report("info", index)
     assert found["path"] == str(index)
-    assert found["library"] == navmap.__version__
+    assert found["library"] == navmap.__version__ and found["simd"] == navmap.simd()
+    assert found["form"] == "directory"
     assert found["format"] == {"major": 1, "minor": 0}
     assert found["parameters"]["space"] == "cosine"
     assert found["parameters"]["dim"] == DIM and found["parameters"]["M"] == 6
@@ -195,6 +186,18 @@ def test_info_after_a_crash(crashed):
     assert found["counts"]["live"] == ITEMS
     assert "needed" in run("info", crashed).stdout
     assert bytes_of(crashed) == before
+
+
+def test_info_of_a_saved_file(index, tmp_path):
+    """As of a directory, without log and writer."""
+    run("save", index, tmp_path / "saved")
+    of_index, of_file = report("info", index), report("info", tmp_path / "saved")
+    assert of_file["form"] == "file"
+    assert of_file["parameters"] == of_index["parameters"]
+    for name in ("live", "deleted"):
+        assert of_file["counts"][name] == of_index["counts"][name]
+    text = run("info", tmp_path / "saved").stdout
+    assert "sealed file" in text and "checkpoint" not in text
 
 
 # --- verify ------------------------------------------------------------------------------------

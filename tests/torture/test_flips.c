@@ -22,6 +22,7 @@
 #include "storage/layout.h"
 #include "storage/wal.h"
 #include "storage/wal_env.h"
+#include "tests/support/mapped.h"
 #include "tests/torture/damaged.h"
 
 #define SPANS 8192u
@@ -105,27 +106,9 @@ static void array_spans(struct region *r, const struct damaged *d, enum array ar
     }
 }
 
-/* Where in the file is what LMDB maps there? */
-static uint64_t offset_in(const char *path, const void *address)
-{
-    FILE *maps = fopen("/proc/self/maps", "r");
-    char line[1024];
-    uint64_t found = 0;
-    while (maps && found == 0 && fgets(line, sizeof line, maps)) {
-        uint64_t from, to, offset;
-        if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %*s %" SCNx64, &from, &to, &offset) == 3 &&
-            (uint64_t)(uintptr_t)address >= from && (uint64_t)(uintptr_t)address < to &&
-            strstr(line, path))
-            found = (uint64_t)(uintptr_t)address - from + offset;
-    }
-    if (maps)
-        (void)fclose(maps);
-    return found;
-}
-
 static void value_span(struct region *r, const struct damaged *d, const MDB_val *value)
 {
-    uint64_t at = offset_in(d->wal.path, value->mv_data);
+    uint64_t at = mapped_offset(d->wal.path, value->mv_data);
     if (at > 0 && memcmp(d->wal.bytes + at, value->mv_data, value->mv_size) == 0)
         span(r, at, (uint32_t)value->mv_size, 0);
 }

@@ -1,11 +1,18 @@
-"""A second reader of an index directory, or of a sealed file, written from storage/FORMAT.md and nothing else.
+"""Reads an index directory, or a saved file, from storage/FORMAT.md and nothing else.
 
-It shares no code with the library, so whatever it can read is described well enough. It never
-writes, and overlays the log as section 13 says. Run by hand; needs the packages lmdb and xxhash.
+    python tools/dump.py PATH            what is there: parameters, counters, slots, labels, log
+    python tools/dump.py --check PATH    and every checksum and rule of the format; status 1 if one
+                                         does not hold
+    python tools/dump.py --items PATH    and each published slot, one JSON object a line
+    python tools/dump.py --item LABEL PATH
 
-    python tests/format/second_reader.py PATH    print what is there; status 1 if anything is wrong
+It shares no code with the library, so whatever it can read is described well enough.  It never
+writes, takes the whole file into memory, and overlays a log that a crash left (FORMAT.md, section
+13).  Nobody may be writing meanwhile.  Needs the packages lmdb and xxhash.
 """
 
+import argparse
+import json
 import struct
 import sys
 from pathlib import Path
@@ -13,11 +20,38 @@ from pathlib import Path
 import lmdb
 from xxhash import xxh3_64_intdigest
 
-from make_golden import geometry
-
 FREE, LIVE, DELETED, DEAD = range(4)
+STATUS = ("FREE", "LIVE", "DELETED", "DEAD")
+SPACES = ("l2", "ip", "cosine")
 ROOT, PAYLOAD, STATE, ROW, UPPER, DIRECT = range(1, 7)
 PAGE = 4096
+
+
+def roundup(n, unit):
+    return -(-n // unit) * unit
+
+
+def geometry(dim, M, slot_shift, code_scheme, code_header):
+    """FORMAT.md section 7."""
+    slots = 1 << slot_shift
+    g = {"M0": 2 * M, "row_stride": roundup(8 * M, 64), "upper_stride": roundup(4 * M, 64)}
+    g["code_stride"] = roundup(dim + code_header, 64) if code_scheme else 0
+    g["vec_stride"] = roundup(4 * dim, 64 if 4 * dim >= 64 else 16)
+    g["U"] = -(-5 * slots // (4 * (M - 1))) + 16
+    sizes = {
+        "state": slots * 4,
+        "row": slots * g["row_stride"],
+        "upper": g["U"] * g["upper_stride"],
+        "tag": slots * 32,
+        "code": slots * g["code_stride"],
+        "vec": slots * g["vec_stride"],
+    }
+    at = 0
+    for name, size in sizes.items():
+        g["off_" + name] = at
+        at = roundup(at + size, PAGE)
+    g["chunk_bytes"] = roundup(at, 65536)
+    return g
 
 
 class Wrong(Exception):
@@ -39,12 +73,13 @@ class Header:
         expect("header sum", xxh3_64_intdigest(page[:4088], seed=0), total)
         self.uuid = page[32:48]
         self.uuid_low = int.from_bytes(self.uuid[:8], "little")
-        self.generation, self.dim, _, _ = struct.unpack_from("<QIHH", page, 48)
-        self.M, M0, _, self.flags = struct.unpack_from("<IIII", page, 64)
+        self.generation, self.dim, self.space, _ = struct.unpack_from("<QIHH", page, 48)
+        self.M, M0, self.ef_construction, self.flags = struct.unpack_from("<IIII", page, 64)
+        self.seed = struct.unpack_from("<Q", page, 80)[0]
         self.shift, U, chunk_bytes = struct.unpack_from("<IIQ", page, 88)
-        scheme, code_header, code_stride = struct.unpack_from("<HHI", page, 144)
+        self.scheme, code_header, code_stride = struct.unpack_from("<HHI", page, 144)
         self.instance = struct.unpack_from("<Q", page, 168)[0]
-        g = self.g = geometry(self.dim, self.M, self.shift, scheme, code_header)
+        g = self.g = geometry(self.dim, self.M, self.shift, self.scheme, code_header)
         expect("M0, U", (g["M0"], g["U"]), (M0, U))
         expect("chunk_bytes", g["chunk_bytes"], chunk_bytes)
         expect("code_stride", g["code_stride"], code_stride)
@@ -163,46 +198,107 @@ class Index:
     def words(self, offset, n):
         return struct.unpack_from(f"<{n}I", self.file, offset)
 
+    def root(self):
+        names = "lsn entry extent nuppers max_elements n_live n_deleted n_dead n_free inserted"
+        values = struct.unpack_from("<10Q", self.file, PAGE)
+        root = dict(zip(names.split(), values, strict=True))
+        root["nchunks"], root["nslots"] = divmod(root.pop("extent"), 1 << 32)
+        level, slot = divmod(root.pop("entry"), 1 << 32)
+        return root | {"entry": {"slot": slot, "level": level} if slot else None}
+
+    def state(self, slot):
+        word = self.words(self.at(slot, "state", 4), 1)[0]
+        return word & 3, word >> 2
+
+    def row(self, slot, level, up):
+        """The ids of a row as they stand there, zeros and all."""
+        if level == 0:
+            return self.words(self.at(slot, "row", self.h.g["row_stride"]), self.h.g["M0"])
+        return self.words(self.cell_at((up >> 5) + level - 1), self.h.M)
+
+    def payload(self, slot):
+        (tag, _), (code, ncode), (vec, nvec) = self.ranges(PAYLOAD, slot)
+        fields = struct.unpack_from("<QQIIQ", self.file, tag)
+        return fields, bytes(self.file[code : code + ncode]), bytes(self.file[vec : vec + nvec])
+
+    def item(self, slot):
+        """All about one published slot."""
+        status, gen = self.state(slot)
+        (label, _, up, _, _), code, vector = self.payload(slot)
+        rows = [self.row(slot, level, up) for level in range(1 + (up & 31))]
+        found = {
+            "slot": slot,
+            "status": STATUS[status],
+            "generation": gen,
+            "label": label,
+            "rows": [[i for i in row if i] for row in rows],
+            "vector": list(struct.unpack_from(f"<{self.h.dim}f", vector)),
+        }
+        return found | ({"code": code.hex()} if code else {})
+
+    def slots(self):
+        """Published ones."""
+        return (s for s in range(1, self.root()["nslots"]) if self.state(s)[0] != FREE)
+
+    def summary(self):
+        h = self.h
+        return {
+            "form": "sealed" if h.flags & 2 else "directory",
+            "space": SPACES[h.space],
+            "dim": h.dim,
+            "M": h.M,
+            "ef_construction": h.ef_construction,
+            "seed": h.seed,
+            "flags": h.flags,
+            "code_scheme": h.scheme,
+            "slots_per_chunk": 1 << h.shift,
+            "uuid": h.uuid.hex(),
+            "generation": self.generation,
+            "root": self.root(),
+            "labels": len(self.labels),
+            "last_lsn": self.last,
+            "log_records": self.records,
+        }
+
     def check(self):
-        g = self.h.g
-        root = struct.unpack_from("<16Q", self.file, PAGE)
+        """Raises Wrong at the first thing that is."""
+        root = self.root()
         body = bytes(self.file[PAGE : PAGE + 120])
-        expect("ROOT sum", xxh3_64_intdigest(body, seed=self.h.uuid_low), root[15])
-        expect("ROOT lsn", self.last, root[0])
-        nchunks, nslots = root[2] >> 32, root[2] & 0xFFFFFFFF
+        total = struct.unpack_from("<Q", self.file, PAGE + 120)[0]
+        expect("ROOT sum", xxh3_64_intdigest(body, seed=self.h.uuid_low), total)
+        expect("ROOT lsn", self.last, root["lsn"])
         counts, owners, uppers = [0, 0, 0, 0], {}, 0
-        for slot in range(1, nslots):
-            word = self.words(self.at(slot, "state", 4), 1)[0]
-            status, gen = word & 3, word >> 2
+        for slot in range(1, root["nslots"]):
+            status, gen = self.state(slot)
             counts[status] += 1
             if status == FREE:
                 continue
-            (tag, _), (code, ncode), (vec, nvec) = self.ranges(PAYLOAD, slot)
-            label, vsum, up, tag_gen, zero = struct.unpack_from("<QQIIQ", self.file, tag)
-            expect(f"generation and reserved of slot {slot}", (gen, 0), (tag_gen, zero))
-            rows = bytes(self.file[code : code + ncode] + self.file[vec : vec + nvec])
-            head = struct.pack("<QIII", label, slot, gen, up)
-            found = xxh3_64_intdigest(head + rows, seed=self.h.uuid_low)
-            expect(f"vsum of slot {slot}", vsum, found)
+            label, up = self.check_payload(slot, gen)
             if status != DEAD:
                 owners[label] = slot, gen
-            for level in range(1 + (up & 31)):
-                cell = (up >> 5) + level - 1
-                at = self.cell_at(cell) if level else self.at(slot, "row", g["row_stride"])
-                ids = self.words(at, self.h.M if level else g["M0"])
-                used = [i for i in ids if i]
-                expect(f"row {level} of slot {slot}, packed", used, list(ids[: len(used)]))
-                if any(not 0 < i < nslots for i in used):
-                    raise Wrong(f"row {level} of slot {slot}: an id out of range")
+            self.check_rows(slot, up, root["nslots"])
             uppers = max(uppers, (up >> 5) + (up & 31))
         expect("labels", owners, self.labels)
-        expect("counters", (root[5], root[6], root[7], root[8]),
-               (counts[LIVE], counts[DELETED], counts[DEAD], counts[FREE]))
-        if uppers > root[3]:
-            raise Wrong(f"nuppers: expected at least {uppers}, found {root[3]}")
-        return (f"generation {self.generation}, dim {self.h.dim}, {nchunks} chunks, lsn {self.last}"
-                f" ({self.records} in the log), LIVE {counts[LIVE]}, DELETED {counts[DELETED]},"
-                f" DEAD {counts[DEAD]}, FREE {counts[FREE]}")
+        names = ("n_free", "n_live", "n_deleted", "n_dead")
+        expect("counters", [root[name] for name in names], counts)
+        if uppers > root["nuppers"]:
+            raise Wrong(f"nuppers: expected at least {uppers}, found {root['nuppers']}")
+
+    def check_payload(self, slot, gen):
+        (label, vsum, up, tag_gen, zero), code, vector = self.payload(slot)
+        expect(f"generation and reserved of slot {slot}", (gen, 0), (tag_gen, zero))
+        head = struct.pack("<QIII", label, slot, gen, up)
+        found = xxh3_64_intdigest(head + code + vector, seed=self.h.uuid_low)
+        expect(f"vsum of slot {slot}", vsum, found)
+        return label, up
+
+    def check_rows(self, slot, up, nslots):
+        for level in range(1 + (up & 31)):
+            ids = self.row(slot, level, up)
+            used = [i for i in ids if i]
+            expect(f"row {level} of slot {slot}, packed", used, list(ids[: len(used)]))
+            if any(not 0 < i < nslots for i in used):
+                raise Wrong(f"row {level} of slot {slot}: an id out of range")
 
 
 class Sealed(Index):
@@ -240,15 +336,40 @@ class Sealed(Index):
         expect("end of the file", len(self.file), at + 8)
 
     def check(self):
-        nslots = struct.unpack_from("<Q", self.file, PAGE + 16)[0] & 0xFFFFFFFF
-        counters = struct.unpack_from("<4Q", self.file, PAGE + 40)
-        expect("no slot DEAD or FREE", (nslots - 1, 0, 0), (sum(counters[:2]), *counters[2:]))
-        return super().check()
+        root = self.root()
+        items = root["n_live"] + root["n_deleted"]
+        expect("no slot DEAD or FREE", root["nslots"] - 1, items)
+        super().check()
+
+
+def read(path):
+    return (Index if Path(path).is_dir() else Sealed)(path)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("path")
+    parser.add_argument("--check", action="store_true", help="every checksum and rule")
+    parser.add_argument("--items", action="store_true", help="each published slot")
+    parser.add_argument("--item", type=int, metavar="LABEL", help="the slot of one label")
+    args = parser.parse_args()
+    index = read(args.path)
+    if args.item is None:
+        print(json.dumps(index.summary(), indent=2))
+    elif args.item not in index.labels:
+        raise Wrong(f"label {args.item} is not there")
+    else:
+        print(json.dumps(index.item(index.labels[args.item][0])))
+    for slot in index.slots() if args.items else ():
+        print(json.dumps(index.item(slot)))
+    if args.check:
+        index.check()
 
 
 if __name__ == "__main__":
     try:
-        path = Path(sys.argv[1])
-        print((Index if path.is_dir() else Sealed)(path).check())
+        main()
     except Wrong as wrong:
-        sys.exit(f"{sys.argv[1]}: {wrong}")
+        sys.exit(f"{sys.argv[-1]}: {wrong}")
+    except BrokenPipeError:
+        sys.stderr.close()

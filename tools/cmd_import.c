@@ -1,0 +1,505 @@
+/* cmd_import.c -- `navmap import`: vectors of a file into an index, made if it is not there.
+ *
+ * A matrix of float32 is handed to navmap_add() where it is mapped, in one call; what has to be
+ * converted goes through a buffer, as large as memory allows, since the library builds best what it
+ * gets at once.  A new index appears when it is complete (newdir.h); in one that is there each row
+ * is whole or absent.
+ */
+#include <getopt.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "tools/cli.h"
+#include "tools/json.h"
+#include "tools/newdir.h"
+#include "tools/progress.h"
+#include "tools/rows.h"
+
+static const char usage[] =
+    "usage: navmap import [OPTION]... SRC DIR\n"
+    "\n"
+    "Add the vectors in SRC to the index at DIR, which is made if nothing is there.  Formats: "
+    ".npy,\n"
+    ".fvecs, .bvecs, .ivecs, ann-benchmarks' .hdf5, hnswlib's .bin, an index or saved file of\n"
+    "navmap's, faiss (IndexHNSWFlat, IndexFlat, IndexIDMap), usearch.  Labels are those of the\n"
+    "source, or of --labels, or counted on from the largest in the index.  A label that is "
+    "present\n"
+    "gets the new vector.\n"
+    "\n"
+    "A new index appears at DIR when it is complete: an import that is killed or called off with\n"
+    "Ctrl-C leaves nothing there.  In an index that was there before, the rows that were added so\n"
+    "far stay, and it is told how to go on.\n"
+    "\n"
+    "  -f, --format=NAME        npy, fvecs, bvecs, ivecs, hdf5, hnswlib, navmap, faiss, usearch;\n"
+    "                           else by content and name\n"
+    "  -d, --dataset=NAME       of an .hdf5 file; 'train' unless told\n"
+    "  -l, --labels=FILE        a label for each row: .npy of integers, or text, one a line\n"
+    "  -c, --count-from=N       count the labels from N on, not from the largest in the index\n"
+    "  -F, --first=N            leave out the first N rows\n"
+    "  -n, --count=N            N rows at most\n"
+    "  -t, --threads=N          all processors unless told\n"
+    "for a new index:\n"
+    "  -s, --space=NAME         l2, ip or cosine; required if the source does not say\n"
+    "  -M, --M=N                links per item, 2..512; the source's, or 16\n"
+    "  -e, --ef-construction=N  candidates per insertion; the source's, or 200\n"
+    "  -S, --seed=N             of the levels; 100 unless told\n"
+    "  -m, --max-elements=N     labels allowed; none: grows\n"
+    "  -r, --replace-deleted    allow hnswlib's replace_deleted\n"
+    "\n"
+    "  -j, --json               one JSON object instead of the text\n"
+    "  -h, --help               this text\n"
+    "\n"
+    "example: navmap import --space=cosine vectors.npy words.navmap\n";
+
+struct import {
+    const char *source, *dir, *labels_file;
+    struct rows_how how;
+    struct navmap_options options; /* of a new index */
+    uint64_t first, count, threads, count_from;
+    bool as_json, has_count_from;
+
+    struct rows rows;
+    uint64_t *labels; /* from labels_file, or counted, one a row; NULL: the source has them */
+    bool counted;
+    struct newdir fresh;
+    bool is_new;
+    navmap_index *index;
+    struct progress progress;
+    uint64_t added, deleted; /* so far; of them marked */
+};
+
+/* Options --------------------------------------------------------------------------------------*/
+
+static int take_number(struct import *m, int option, const char *text)
+{
+    uint64_t n;
+    int code = EXIT_SOUND;
+    switch (option) {
+    case 'F':
+        return cli_option_number("--first", text, 0, UINT64_MAX, &m->first);
+    case 'n':
+        return cli_option_number("--count", text, 1, UINT64_MAX, &m->count);
+    case 't':
+        return cli_option_number("--threads", text, 1, 4096, &m->threads);
+    case 'm':
+        return cli_option_number("--max-elements", text, 1, UINT64_MAX, &m->options.max_elements);
+    case 'S':
+        return cli_option_number("--seed", text, 1, UINT64_MAX, &m->options.random_seed);
+    case 'M':
+        code = cli_option_number("--M", text, 2, 512, &n);
+        if (code == EXIT_SOUND)
+            m->options.M = (uint32_t)n;
+        return code;
+    default:
+        code = cli_option_number("--ef-construction", text, 1, 1000000, &n);
+        if (code == EXIT_SOUND)
+            m->options.ef_construction = (uint32_t)n;
+        return code;
+    }
+}
+
+/* 0 = go on, else the exit code + 1. */
+static int take_option(struct import *m, int option)
+{
+    switch (option) {
+    case 'f':
+        m->how.format = optarg;
+        return 0;
+    case 'd':
+        m->how.dataset = optarg;
+        return 0;
+    case 'l':
+        m->labels_file = optarg;
+        return 0;
+    case 's':
+        m->how.has_space = true;
+        if (cli_parse_space(optarg, &m->how.space))
+            return 0;
+        return 1 + cli_error("--space: expected l2, ip or cosine, found '%s'", optarg);
+    case 'c':
+        m->has_count_from = true;
+        if (cli_parse_number(optarg, &m->count_from))
+            return 0;
+        return 1 + cli_error("--count-from: '%s' is not a number", optarg);
+    case 'r':
+        m->options.allow_replace_deleted = 1;
+        return 0;
+    case 'j':
+        m->as_json = true;
+        return 0;
+    case 'h':
+        fputs(usage, stdout);
+        return 1 + cli_finish_output(EXIT_SOUND);
+    case '?':
+        fputs(usage, stderr);
+        return 1 + EXIT_UNABLE;
+    default: {
+        int code = take_number(m, option, optarg);
+        return code == EXIT_SOUND ? 0 : 1 + code;
+    }
+    }
+}
+
+/* Source and index -----------------------------------------------------------------------------*/
+
+static int open_source(struct import *m)
+{
+    int code = rows_open(m->source, &m->how, &m->rows);
+    uint64_t n = 0;
+    if (code != EXIT_SOUND)
+        return code;
+    if (m->first > m->rows.n)
+        return cli_error("--first: %s has %" PRIu64 " rows", m->source, m->rows.n);
+    if (m->count > m->rows.n - m->first)
+        m->count = m->rows.n - m->first;
+    if (m->labels_file == NULL)
+        return EXIT_SOUND;
+    code = labels_read(m->labels_file, &m->labels, &n);
+    if (code == EXIT_SOUND && n != m->rows.n)
+        return cli_error("%s: expected %" PRIu64 " labels, one a row of %s, found %" PRIu64,
+                         m->labels_file, m->rows.n, m->source, n);
+    return code;
+}
+
+/* The number after the largest label of an index. */
+static int next_label(const struct import *m, uint64_t *ret_label)
+{
+    uint64_t *labels = NULL, n = 0, largest = 0;
+    int code = cli_labels(m->index, true, &labels, &n);
+    for (uint64_t i = 0; i < n && code == EXIT_SOUND; i++)
+        largest = labels[i] > largest ? labels[i] : largest;
+    free(labels);
+    *ret_label = n > 0 ? largest + 1 : 0;
+    return code;
+}
+
+/* Counted here, not by the library, so that an import that was called off can go on: what several
+ * threads had added behind the first rows then gets the same labels again. */
+static int count_labels(struct import *m)
+{
+    uint64_t next = m->count_from;
+    if (m->labels != NULL || (m->rows.has_labels && !m->has_count_from))
+        return EXIT_SOUND;
+    int code = m->has_count_from ? EXIT_SOUND : next_label(m, &next);
+    if (code != EXIT_SOUND)
+        return code;
+    if (next > UINT64_MAX - m->count)
+        return cli_error("labels cannot be counted on from %" PRIu64, next);
+    m->labels = malloc((m->rows.n + 1) * sizeof *m->labels);
+    if (m->labels == NULL)
+        return cli_error("out of memory for %" PRIu64 " labels", m->rows.n);
+    for (uint64_t i = 0; i < m->count; i++)
+        m->labels[m->first + i] = next + i;
+    m->counted = true;
+    m->count_from = next;
+    return EXIT_SOUND;
+}
+
+static int create_index(struct import *m)
+{
+    struct navmap_options *o = &m->options;
+    int code = newdir_begin(&m->fresh, m->dir);
+    if (code != EXIT_SOUND)
+        return code;
+    if (!m->how.has_space && !m->rows.has_space)
+        return cli_error("%s does not say how distance is measured: --space=l2, ip or cosine",
+                         m->source);
+    o->struct_size = sizeof *o;
+    o->dim = m->rows.dim;
+    o->space = m->how.has_space ? m->how.space : m->rows.space;
+    o->M = o->M ? o->M : m->rows.M;
+    o->ef_construction = o->ef_construction ? o->ef_construction : m->rows.ef_construction;
+    if (navmap_create(m->fresh.index, o, &m->index) != NAVMAP_OK)
+        return cli_library_error();
+    return EXIT_SOUND;
+}
+
+/* What only a new index can be told would be ignored. */
+static int check_existing(const struct import *m, const struct navmap_stats *s)
+{
+    if (s->dim != m->rows.dim)
+        return cli_error("%s has vectors of %" PRIu32 " dimensions, %s of %" PRIu32, m->dir, s->dim,
+                         m->source, m->rows.dim);
+    if (m->how.has_space && m->how.space != s->space)
+        return cli_error("%s measures by %s, which --space cannot change", m->dir,
+                         cli_space_name(s->space));
+    if ((m->options.M && m->options.M != s->M) ||
+        (m->options.ef_construction && m->options.ef_construction != s->ef_construction))
+        return cli_error("%s has M %" PRIu32 " and ef_construction %" PRIu32
+                         ", which an import cannot change",
+                         m->dir, s->M, s->ef_construction);
+    return EXIT_SOUND;
+}
+
+static int open_index(struct import *m)
+{
+    struct navmap_stats stats;
+    if (navmap_open(m->dir, NAVMAP_WRITE, NULL, &m->index) != NAVMAP_OK)
+        return cli_library_error();
+    int code = cli_stats(m->index, &stats);
+    return code == EXIT_SOUND ? check_existing(m, &stats) : code;
+}
+
+/* hnswlib's files do not say how they measure; the index that they go to does. */
+static void space_of_existing(struct import *m)
+{
+    struct navmap_stats stats = {.struct_size = sizeof stats};
+    if (!m->how.has_space && navmap_inspect(m->dir, &stats) == NAVMAP_OK) {
+        m->how.has_space = true;
+        m->how.space = stats.space;
+    }
+}
+
+/* Adding ---------------------------------------------------------------------------------------*/
+
+static int interrupted(const struct import *m)
+{
+    if (m->is_new)
+        return cli_error("called off; nothing was made at %s", m->dir);
+    char labels[64] = "";
+    if (m->counted)
+        (void)snprintf(labels, sizeof labels, " --count-from=%" PRIu64, m->count_from + m->added);
+    return cli_error("called off; of %s the rows before %" PRIu64 " are in %s, and "
+                     "--first=%" PRIu64 "%s goes on with the rest",
+                     m->source, m->first + m->added, m->dir, m->first + m->added, labels);
+}
+
+/* n rows. */
+static int add(struct import *m, uint64_t n, const float *vectors, const uint64_t *labels)
+{
+    uint64_t done = 0;
+    struct navmap_add_options o = {.struct_size = sizeof o,
+                                   .num_threads = (uint32_t)m->threads,
+                                   .progress = progress_step,
+                                   .progress_ctx = &m->progress};
+    navmap_status status = navmap_add(m->index, n, vectors, labels, &o, &done);
+    m->added += done;
+    m->progress.base = m->added;
+    progress_end(&m->progress);
+    if (status == NAVMAP_EINTERRUPTED)
+        return interrupted(m);
+    if (status == NAVMAP_OK)
+        return EXIT_SOUND;
+    if (done > 0 && !m->is_new)
+        cli_say("the first %" PRIu64 " rows were added", m->added);
+    return cli_library_error();
+}
+
+static int add_mapped(struct import *m)
+{
+    const float *vectors = m->rows.mapped + m->first * m->rows.dim;
+    uint64_t *own = NULL;
+    int code = EXIT_SOUND;
+    if (m->labels == NULL) {
+        own = malloc((m->count + 1) * sizeof *own);
+        if (own == NULL)
+            return cli_error("out of memory for %" PRIu64 " labels", m->count);
+        code = rows_labels(&m->rows, m->first, m->count, own);
+    }
+    if (code == EXIT_SOUND)
+        code = add(m, m->count, vectors, m->labels != NULL ? m->labels + m->first : own);
+    free(own);
+    return code;
+}
+
+/* Rows that fit into half of what memory is to spare, 64 MiB at least. */
+static uint64_t batch_rows(const struct import *m)
+{
+    const uint64_t row = m->rows.dim * sizeof(float) + sizeof(uint64_t);
+    uint64_t kib = 0, room = UINT64_C(64) << 20;
+    char line[128];
+    FILE *file = fopen("/proc/meminfo", "r");
+    while (file != NULL && kib == 0 && fgets(line, sizeof line, file) != NULL)
+        if (sscanf(line, "MemAvailable: %" SCNu64 " kB", &kib) != 1)
+            kib = 0;
+    if (file != NULL)
+        (void)fclose(file);
+    if (kib * 512 > room)
+        room = kib * 512;
+    const uint64_t rows = room / row + 1;
+    return rows < m->count ? rows : m->count;
+}
+
+struct batch {
+    float *vectors;
+    uint64_t *labels;
+    uint64_t room, n;
+};
+
+static int batch_labels(struct import *m, uint64_t first, uint64_t n, struct batch *b)
+{
+    if (m->labels == NULL)
+        return rows_labels(&m->rows, first, n, b->labels);
+    memcpy(b->labels, m->labels + first, n * sizeof *b->labels);
+    return EXIT_SOUND;
+}
+
+/* Close up where the source has rows that are none. */
+static void leave_out_absent(const struct import *m, uint64_t first, uint64_t n, struct batch *b)
+{
+    const size_t dim = m->rows.dim;
+    b->n = 0;
+    for (uint64_t i = 0; i < n; i++) {
+        if (m->rows.absent != NULL && m->rows.absent(&m->rows, first + i))
+            continue;
+        if (b->n != i) {
+            memcpy(b->vectors + b->n * dim, b->vectors + i * dim, dim * sizeof(float));
+            b->labels[b->n] = b->labels[i];
+        }
+        b->n++;
+    }
+}
+
+static int mark_deleted(struct import *m, uint64_t first, uint64_t n, const struct batch *b)
+{
+    for (uint64_t i = 0; i < n && m->rows.deleted != NULL; i++)
+        if (m->rows.deleted(&m->rows, first + i)) {
+            if (navmap_delete(m->index, b->labels[i]) != NAVMAP_OK)
+                return cli_library_error();
+            m->deleted++;
+        }
+    return EXIT_SOUND;
+}
+
+static int add_batches(struct import *m, struct batch *b)
+{
+    uint64_t done = 0;
+    while (done < m->count) {
+        const uint64_t first = m->first + done, left = m->count - done;
+        const uint64_t n = left < b->room ? left : b->room;
+        int code = rows_read(&m->rows, first, n, b->vectors);
+        if (code == EXIT_SOUND)
+            code = batch_labels(m, first, n, b);
+        if (code != EXIT_SOUND)
+            return code;
+        leave_out_absent(m, first, n, b);
+        if (progress_interrupted())
+            return interrupted(m);
+        code = add(m, b->n, b->vectors, b->labels);
+        if (code == EXIT_SOUND)
+            code = mark_deleted(m, first, n, b);
+        if (code != EXIT_SOUND)
+            return code;
+        done += n;
+    }
+    return EXIT_SOUND;
+}
+
+static int add_converted(struct import *m)
+{
+    struct batch b = {.room = batch_rows(m)};
+    b.vectors = malloc(b.room * m->rows.dim * sizeof *b.vectors + 1);
+    b.labels = malloc(b.room * sizeof *b.labels + 1);
+    int code = b.vectors != NULL && b.labels != NULL
+                   ? add_batches(m, &b)
+                   : cli_error("out of memory for %" PRIu64 " rows", b.room);
+    free(b.vectors);
+    free(b.labels);
+    return code;
+}
+
+/* The whole ------------------------------------------------------------------------------------*/
+
+static void report(const struct import *m, const struct navmap_stats *s, double seconds)
+{
+    char added[CLI_NUMBER_BYTES], rate[CLI_NUMBER_BYTES], live[CLI_NUMBER_BYTES];
+    const double per_second = (double)m->added / (seconds > 1e-6 ? seconds : 1e-6);
+    if (m->as_json) {
+        struct json j;
+        json_begin(&j, stdout);
+        json_object(&j, NULL);
+        json_string(&j, "path", m->dir);
+        json_string(&j, "source", m->source);
+        json_string(&j, "format", m->rows.format);
+        json_bool(&j, "created", m->is_new);
+        json_number(&j, "added", m->added);
+        json_number(&j, "deleted", m->deleted);
+        json_real(&j, "seconds", seconds);
+        json_number(&j, "live", s->n_live);
+        json_object_end(&j);
+        json_end(&j);
+        return;
+    }
+    printf("%s: %s vectors of %" PRIu32 " dimensions added in %.1f s (%s a second), %s live\n",
+           m->dir, cli_count(m->added, added), m->rows.dim, seconds,
+           cli_count((uint64_t)per_second, rate), cli_count(s->n_live, live));
+}
+
+static int import(struct import *m)
+{
+    struct navmap_stats stats;
+    m->is_new = cli_kind_of(m->dir) == CLI_NOTHING;
+    if (!m->is_new)
+        space_of_existing(m);
+    progress_catch(); /* before there is anything that would be left behind */
+    int code = open_source(m);
+    if (code == EXIT_SOUND)
+        code = m->is_new ? create_index(m) : open_index(m);
+    if (code == EXIT_SOUND)
+        code = count_labels(m);
+    if (code != EXIT_SOUND)
+        return code;
+    progress_begin(&m->progress, "adding", m->count);
+    const struct timespec begun = m->progress.begun;
+    const bool as_it_lies = m->rows.mapped != NULL && m->rows.absent == NULL;
+    code = as_it_lies ? add_mapped(m) : add_converted(m);
+    progress_end(&m->progress);
+    if (code == EXIT_SOUND)
+        code = cli_stats(m->index, &stats);
+    code = cli_close(m->index, code);
+    m->index = NULL;
+    if (code == EXIT_SOUND && m->is_new)
+        code = newdir_finish(&m->fresh);
+    if (code != EXIT_SOUND)
+        return code;
+    struct timespec now;
+    (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    report(m, &stats,
+           (double)(now.tv_sec - begun.tv_sec) + 1e-9 * (double)(now.tv_nsec - begun.tv_nsec));
+    return EXIT_SOUND;
+}
+
+int cmd_import(int argc, char **argv)
+{
+    static const struct option options[] = {
+        {"format", required_argument, NULL, 'f'},
+        {"dataset", required_argument, NULL, 'd'},
+        {"labels", required_argument, NULL, 'l'},
+        {"count-from", required_argument, NULL, 'c'},
+        {"first", required_argument, NULL, 'F'},
+        {"count", required_argument, NULL, 'n'},
+        {"threads", required_argument, NULL, 't'},
+        {"space", required_argument, NULL, 's'},
+        {"M", required_argument, NULL, 'M'},
+        {"ef-construction", required_argument, NULL, 'e'},
+        {"seed", required_argument, NULL, 'S'},
+        {"max-elements", required_argument, NULL, 'm'},
+        {"replace-deleted", no_argument, NULL, 'r'},
+        {"json", no_argument, NULL, 'j'},
+        {"help", no_argument, NULL, 'h'},
+        {NULL, 0, NULL, 0},
+    };
+    struct import m = {
+        .how.fallback = "train", .count = UINT64_MAX, .threads = navmap_default_threads()};
+    int c;
+    while ((c = getopt_long(argc, argv, "f:d:l:c:F:n:t:s:M:e:S:m:rjh", options, NULL)) != -1) {
+        int stop = take_option(&m, c);
+        if (stop != 0)
+            return stop - 1;
+    }
+    if (argc - optind != 2) {
+        fputs(usage, stderr);
+        return EXIT_UNABLE;
+    }
+    m.source = argv[optind];
+    m.dir = argv[optind + 1];
+    int code = import(&m);
+    code = cli_close(m.index, code);
+    newdir_abandon(&m.fresh);
+    rows_close(&m.rows);
+    free(m.labels);
+    return cli_finish_output(code);
+}
