@@ -61,6 +61,10 @@ struct navmap_options {
     uint32_t bounded;    /* navmap_new only: 1 = max_elements is a limit also when it is 0 */
     uint32_t flat; /* navmap_new only: 1 = no graph; every search is exact (navmap_search_exact);
                       M, ef_construction and random_seed are not used */
+    uint32_t overwrite; /* navmap_create only: 1 = an index that is at the path is emptied, and gets
+                           these parameters: its readers go on in the empty one, or, if dim, space or
+                           M is another one, get NAVMAP_ESTALE */
+    uint32_t reserved;
 };
 
 struct navmap_open_options {
@@ -72,7 +76,8 @@ struct navmap_open_options {
 };
 
 /* Create a durable index, a directory, at `path`, and hold it as its writer.
- *   NAVMAP_EEXIST   something is at `path`;  NAVMAP_EINVAL   an option is out of range
+ *   NAVMAP_EEXIST   something is at `path` (with `overwrite`: that is no index)
+ *   NAVMAP_ELOCKED  with `overwrite`: it has another writer;  NAVMAP_EINVAL   an option is out of range
  *   NAVMAP_EFSTYPE  network file system;     NAVMAP_ENOSPC, NAVMAP_EIO, NAVMAP_ENOMEM
  * On failure nothing is left at `path`, unless it was the very last sync, of the parent directory,
  * that failed: then a whole, empty index may be there.  Cost: a few syncs.  Release with

@@ -148,7 +148,6 @@ static navmap_status write_head(const struct building *b)
     const struct disk_live live = {
         .apply_begin = applies, .apply_end = applies, .applied_lsn = b->lsn};
     root.lsn = b->lsn;
-    root.max_elements = b->s->stage.root.max_elements;
     root.sum = layout_root_sum(&root, b->p.l.uuid_low);
     layout_write_header(&b->p.l, &header);
     TRY(io_pwrite(b->fd, b->path, &live, sizeof live, LAYOUT_LIVE_OFFSET));
@@ -378,7 +377,7 @@ static navmap_status swap(struct building *b)
 static navmap_status build_and_swap(struct building *b, struct store *from,
                                     const struct sealing *what)
 {
-    const uint32_t flags = b->s->layout.flags & LAYOUT_FLAGS_CHOSEN;
+    const uint32_t flags = from->layout.flags & HEADER_ALLOW_REPLACE_DELETED;
     TRY(renumber_make(&b->p, from, what, flags));
     TRY(name_layout(b->s, &b->p.l));
     TRY(write_file(b));

@@ -1,7 +1,7 @@
 /* rewriting.h -- a whole index written anew: what the writer is told, and where it may write to.
  *
  * Into one file (seal.h; FORMAT.md, section 9), as the next generation of a directory
- * (generation.c; section 16), or into memory (remake.c).  The engine decides which slots go in, in
+ * (generation.c; section 12), or into memory (remake.c).  The engine decides which slots go in, in
  * which order, and what their rows shall be; storage knows the bytes.
  */
 #ifndef NAVMAP_STORAGE_REWRITING_H
@@ -52,6 +52,11 @@ navmap_status store_generation_put(struct store *s, struct store *from,
  * bytes is left there.  No lock of ours is held. */
 navmap_status store_generation_clear(struct store *s, bool shrink,
                                      bool *ret_shrunk) NAVMAP_MUST_USE;
+
+/* overwrite.c: store_create() where an index is already, whose items are gone then. */
+navmap_status store_overwrite(const char *path, const struct layout_params *params,
+                              uint64_t max_elements, const struct store_options *options,
+                              struct store **ret_store) NAVMAP_MUST_USE;
 
 /* create.c: for who makes a directory under a temporary name.  NAVMAP_EEXIST when something is at
  * `path` already. */

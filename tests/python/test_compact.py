@@ -218,3 +218,23 @@ def test_bulk(tmp_path):
         assert len(index) == added
         index.add_items(data[added:])
         assert len(index) == 9000
+
+
+def test_overwrite(tmp_path):
+    path = tmp_path / "i"
+    with navmap.create(path, "l2", DIM) as index:
+        fill(index, 30)
+        with pytest.raises(navmap.LockedError):
+            navmap.create(path, "l2", DIM, overwrite=True)
+    with pytest.raises(navmap.ExistsError):
+        navmap.create(path, "l2", DIM)
+    with navmap.open(path) as reader:
+        with navmap.create(path, "l2", DIM, overwrite=True) as index:
+            assert len(index) == len(reader) == 0
+            index.add_items(vectors_of([4]), [4])
+            assert reader.knn_query(vectors_of([4]))[0][0, 0] == 4
+        with navmap.create(path, "ip", DIM, overwrite=True), pytest.raises(navmap.StaleError):
+            reader.knn_query(vectors_of([4]))
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(navmap.ExistsError):
+        navmap.create(tmp_path / "mine", "l2", DIM, overwrite=True)

@@ -494,6 +494,45 @@ static void test_private_readers(void **state)
     readers(true);
 }
 
+/* An index in the place of another: readers move, or are told. */
+static void test_overwrite(void **state)
+{
+    (void)state;
+    struct navmap_options o = {
+        .struct_size = sizeof o, .dim = DIM, .M = 8, .overwrite = 1, .max_elements = 50};
+    navmap_index *ix = make(false, NAVMAP_L2), *reader = NULL, *other = NULL;
+    o.allow_replace_deleted = 1;
+    add(ix, 0, 300, 0);
+    assert_ok(navmap_open(test_path, NAVMAP_READ, NULL, &reader));
+    assert_status(navmap_create(test_path, &o, &other), NAVMAP_ELOCKED);
+    assert_ok(navmap_close(ix));
+    assert_ok(navmap_create(test_path, &o, &ix));
+    assert_int_equal(stats_of(ix).n_live, 0);
+    assert_int_equal(stats_of(ix).max_elements, 50);
+    assert_int_equal(stats_of(ix).generation, 2);
+    add(ix, 7, 3, 0);
+    assert_int_equal(stats_of(reader).n_live, 3);
+    assert_ok(navmap_close(ix));
+    o.dim = DIM + 1;
+    o.space = NAVMAP_COSINE;
+    assert_ok(navmap_create(test_path, &o, &ix));
+    assert_int_equal(stats_of(ix).dim, DIM + 1);
+    uint64_t label;
+    float q[DIM] = {0}, d;
+    assert_status(navmap_search(reader, 1, q, 1, NULL, &label, &d, NULL), NAVMAP_ESTALE);
+    assert_ok(navmap_close(reader));
+    assert_ok(navmap_close(ix));
+    struct navmap_verify_result v;
+    assert_ok(navmap_verify(test_path, false, NULL, NULL, &v));
+    assert_int_equal(v.damaged, 0);
+    char elsewhere[200];
+    (void)snprintf(elsewhere, sizeof elsewhere, "%s.dir", test_path);
+    assert_int_equal(mkdir(elsewhere, 0755), 0);
+    assert_status(navmap_create(elsewhere, &o, &ix), NAVMAP_EEXIST); /* somebody's directory */
+    o.overwrite = 2;
+    assert_status(navmap_create(test_path, &o, &ix), NAVMAP_EINVAL);
+}
+
 static int begin(void **state)
 {
     (void)state;
@@ -513,7 +552,7 @@ int main(void)
         TEST(test_output_file_M),    TEST(test_interrupted),
         TEST(test_progress),         TEST(test_arguments),
         TEST(test_erased),           TEST(test_readers),
-        TEST(test_private_readers),
+        TEST(test_overwrite),        TEST(test_private_readers),
     };
     return cmocka_run_group_tests(tests, begin, NULL);
 }

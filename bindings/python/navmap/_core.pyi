@@ -71,6 +71,7 @@ def create(
     max_elements: int,
     allow_replace_deleted: int,
     durability: int,
+    overwrite: int,
     /,
 ) -> Handle: ...
 def open(

@@ -21,6 +21,7 @@ def create(
     max_elements: int | None = None,
     allow_replace_deleted: bool = False,
     durability: Literal["full", "manual"] = "full",
+    overwrite: bool = False,
 ) -> Index:
     """Create an empty, durable index and open it; this process is its one writer.
 
@@ -40,8 +41,13 @@ def create(
     durability: "full": a call that changed something has it on disk, and visible to all
         processes, when it returns.  "manual": changes are kept in memory until `flush()`, `close()`
         or until the buffer is full; a crash before that loses them, whole, and nothing else.
+    overwrite: empty an index that is at `path` already, and give it these parameters.  At one
+        instant; a crash leaves the old index or the new one.  Its readers move to the empty
+        one; those whose dim, space or M was another get `StaleError`.  Anything else at `path` is
+        left alone.
 
-    Raises `ExistsError` if something is at `path`, `NoIndexError` (a `FileNotFoundError`) if its
+    Raises `ExistsError` if something is at `path` (with `overwrite`: that is no index;
+    `LockedError` if it has another writer), `NoIndexError` (a `FileNotFoundError`) if its
     parent is not there, `InvalidInputError` for a parameter out of range, `StorageError` or
     `NoSpaceError` if the system refuses; then nothing is left at `path` (only if the very last
     sync fails, of the parent directory, a whole, empty index may be).
@@ -61,6 +67,7 @@ def create(
         max_elements or 0,
         int(bool(allow_replace_deleted)),
         convert.durability_number(durability),
+        int(convert.boolean(overwrite, "overwrite")),
     )
     return Index._of(handle, name)
 
