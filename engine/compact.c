@@ -41,8 +41,7 @@ static navmap_status order_items(struct compaction *c)
         for (uint64_t i = 0; i < words; i++)
             rows[i] = r->item[r->rows[i]]; /* item 0 of slot 0: none */
         const struct order_graph g = {r->n, r->g.M0, rows, r->item[r->entry] - 1};
-        const char *e = getenv("NAVMAP_ORDER");
-        status = order_nodes(&g, e ? (enum order_kind)atoi(e) : ORDER_GREEDY, nodes);
+        status = order_nodes(&g, nodes);
     }
     for (uint32_t i = 0; i < r->n && status == NAVMAP_OK; i++)
         c->slots[i] = r->slots[nodes[i]];

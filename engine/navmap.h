@@ -61,9 +61,9 @@ struct navmap_options {
     uint32_t bounded;    /* navmap_new only: 1 = max_elements is a limit also when it is 0 */
     uint32_t flat; /* navmap_new only: 1 = no graph; every search is exact (navmap_search_exact);
                       M, ef_construction and random_seed are not used */
-    uint32_t overwrite; /* navmap_create only: 1 = an index that is at the path is emptied, and gets
-                           these parameters: its readers go on in the empty one, or, if dim, space or
-                           M is another one, get NAVMAP_ESTALE */
+    uint32_t overwrite; /* navmap_create only: 1 = an index that is at the path is emptied, and
+                           gets these parameters: its readers go on in the empty one, or, if dim,
+                           space or M is another one, get NAVMAP_ESTALE */
     uint32_t reserved;
 };
 

@@ -1,8 +1,8 @@
-/* order.c -- three orders of a graph's nodes.
+/* order.c -- a greedy order after Gorder (H. Wei, J. X. Yu, C. Lu, X. Lin, SIGMOD 2016): the next
+ * node is the one with the most links to, and neighbours in common with, the last WINDOW nodes.
  *
- * Breadth first from the entry; reverse Cuthill-McKee (E. Cuthill and J. McKee, 1969); and a greedy
- * order after Gorder (H. Wei, J. X. Yu, C. Lu, X. Lin, SIGMOD 2016): the next node is the one with
- * the most links to, and neighbours in common with, the last WINDOW nodes.
+ * Breadth first from the entry and reverse Cuthill-McKee were measured beside it (ALGORITHM.md):
+ * they are quicker to make and gain less.
  */
 #include "engine/order.h"
 
@@ -12,74 +12,13 @@
 
 #include "storage/fail.h"
 
-#define WINDOW 16u
+#define WINDOW 5u
 #define HUB 64u /* a node that so many name says little about any two of them */
 
 static const uint32_t *row_of(const struct order_graph *g, uint32_t node)
 {
     return g->rows + (uint64_t)node * g->width;
 }
-
-static uint32_t degree(const struct order_graph *g, uint32_t node)
-{
-    const uint32_t *row = row_of(g, node);
-    uint32_t n = 0;
-    while (n < g->width && row[n] != 0)
-        n++;
-    return n;
-}
-
-/* Breadth first -------------------------------------------------------------------------------*/
-
-static navmap_status breadth(const struct order_graph *g, bool by_degree, uint32_t *order)
-{
-    uint8_t *seen = calloc(g->n, 1);
-    uint32_t *sorted = malloc(((size_t)g->width + 1) * sizeof *sorted);
-    if (!seen || !sorted) {
-        free(seen);
-        free(sorted);
-        return fail(NAVMAP_ENOMEM, "no memory to order %u items", g->n);
-    }
-    uint32_t end = 0, root = g->entry, scan = 0;
-    for (uint32_t at = 0; at < g->n; at++) {
-        if (at == end) { /* the next part that nothing so far leads to */
-            while (seen[root])
-                root = scan++;
-            seen[root] = 1;
-            order[end++] = root;
-        }
-        const uint32_t *row = row_of(g, order[at]);
-        uint32_t n = 0;
-        for (uint32_t i = 0; i < g->width && row[i] != 0; i++) {
-            uint32_t node = row[i] - 1;
-            if (seen[node])
-                continue;
-            seen[node] = 1;
-            uint32_t j = n++;
-            for (; by_degree && j > 0 && degree(g, sorted[j - 1]) > degree(g, node); j--)
-                sorted[j] = sorted[j - 1];
-            sorted[j] = node;
-        }
-        memcpy(order + end, sorted, n * sizeof *sorted);
-        end += n;
-    }
-    free(seen);
-    free(sorted);
-    return NAVMAP_OK;
-}
-
-static navmap_status cuthill(const struct order_graph *g, uint32_t *order)
-{
-    TRY(breadth(g, true, order));
-    for (uint32_t i = 0, j = g->n - 1; i < j; i++, j--) {
-        uint32_t node = order[i];
-        order[i] = order[j];
-        order[j] = node;
-    }
-    return NAVMAP_OK;
-}
-
-/* Greedy --------------------------------------------------------------------------------------*/
 
 /* Nodes by score, in doubly linked lists; scores change by one. */
 struct heap {
@@ -189,9 +128,11 @@ static void place_all(const struct order_graph *g, const struct incoming *in, st
     }
 }
 
-static navmap_status greedy(const struct order_graph *g, uint32_t *order)
+navmap_status order_nodes(const struct order_graph *g, uint32_t *ret_nodes)
 {
     struct incoming in = {NULL, NULL};
+    if (g->n == 0)
+        return NAVMAP_OK;
     struct heap h = {.cap = WINDOW * (g->width + 2) * 8};
     h.score = calloc(g->n, sizeof *h.score);
     h.prev = calloc(g->n, sizeof *h.prev);
@@ -202,7 +143,7 @@ static navmap_status greedy(const struct order_graph *g, uint32_t *order)
     if (status == NAVMAP_OK && (!h.score || !h.prev || !h.next || !h.head || !h.placed))
         status = fail(NAVMAP_ENOMEM, "no memory to order %u items", g->n);
     if (status == NAVMAP_OK)
-        place_all(g, &in, &h, order);
+        place_all(g, &in, &h, ret_nodes);
     free(in.start);
     free(in.from);
     free(h.score);
@@ -211,13 +152,4 @@ static navmap_status greedy(const struct order_graph *g, uint32_t *order)
     free(h.head);
     free(h.placed);
     return status;
-}
-
-navmap_status order_nodes(const struct order_graph *g, enum order_kind kind, uint32_t *ret_nodes)
-{
-    if (g->n == 0)
-        return NAVMAP_OK;
-    return kind == ORDER_BREADTH   ? breadth(g, false, ret_nodes)
-           : kind == ORDER_CUTHILL ? cuthill(g, ret_nodes)
-                                   : greedy(g, ret_nodes);
 }

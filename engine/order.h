@@ -15,10 +15,7 @@ struct order_graph {
     uint32_t entry; /* node that walks begin at; any below n */
 };
 
-enum order_kind { ORDER_BREADTH, ORDER_CUTHILL, ORDER_GREEDY };
-
 /* ret_nodes[i] = the node that becomes number i; every node once.  NAVMAP_ENOMEM. */
-navmap_status order_nodes(const struct order_graph *g, enum order_kind kind,
-                          uint32_t *ret_nodes) NAVMAP_MUST_USE;
+navmap_status order_nodes(const struct order_graph *g, uint32_t *ret_nodes) NAVMAP_MUST_USE;
 
 #endif
