@@ -77,6 +77,8 @@ static navmap_status choose(struct compaction *c)
     TRY(regraph_begin(&c->r, c->ix, c->o.keep_deleted != 0));
     if (!index_flat(c->ix))
         TRY(regraph_fill(&c->r, c->o.num_threads, &c->toil));
+    if (c->o.refine && !index_flat(c->ix) && c->r.n > 0)
+        TRY(regraph_refine(&c->r, c->o.num_threads));
     c->slots = malloc(((size_t)c->r.n + 1) * sizeof *c->slots);
     if (!c->slots)
         return fail(NAVMAP_ENOMEM, "no memory to order %u items", c->r.n);
@@ -172,9 +174,9 @@ static navmap_status compact(struct compaction *c, struct navmap_compact_result 
 
 static navmap_status check_options(const navmap_index *ix, const struct navmap_compact_options *o)
 {
-    if (o->keep_deleted > 1 || o->keep_order > 1 || o->output_directory > 1)
+    if (o->keep_deleted > 1 || o->keep_order > 1 || o->output_directory > 1 || o->refine > 1)
         return fail(NAVMAP_EINVAL,
-                    "navmap_compact: keep_deleted, keep_order and output_directory are 0 or 1");
+                    "navmap_compact: keep_deleted, keep_order, output_directory and refine are 0 or 1");
     if (o->output_directory && (!o->output || o->output[0] == 0))
         return fail(NAVMAP_EINVAL, "navmap_compact: output_directory needs the path of an output");
     if (o->output_directory && index_flat(ix))

@@ -77,7 +77,8 @@ struct navmap_open_options {
 
 /* Create a durable index, a directory, at `path`, and hold it as its writer.
  *   NAVMAP_EEXIST   something is at `path` (with `overwrite`: that is no index)
- *   NAVMAP_ELOCKED  with `overwrite`: it has another writer;  NAVMAP_EINVAL   an option is out of range
+ *   NAVMAP_ELOCKED  with `overwrite`: it has another writer
+ *   NAVMAP_EINVAL   an option is out of range
  *   NAVMAP_EFSTYPE  network file system;     NAVMAP_ENOSPC, NAVMAP_EIO, NAVMAP_ENOMEM
  * On failure nothing is left at `path`, unless it was the very last sync, of the parent directory,
  * that failed: then a whole, empty index may be there.  Cost: a few syncs.  Release with
@@ -308,7 +309,8 @@ struct navmap_compact_options {
     const char *output;        /* NULL = in place; else a path, and the index stays as it is */
     uint32_t output_directory; /* 1 = output is to be a new index directory; 0 = one file, as
                                   navmap_save writes it */
-    uint32_t reserved;
+    uint32_t refine; /* 1 = a second pass: each item chooses its neighbours once more among all
+                        others; takes about as long as adding them did */
     navmap_progress *progress; /* NULL = none; on the calling thread, some 20 ms apart.  It must not
                                   change the index (NAVMAP_EINVAL); searches are welcome */
     void *progress_ctx;

@@ -308,7 +308,7 @@ static void take_all_in(const struct regraph *r, struct reaching *w)
     }
 }
 
-static navmap_status reach_all(const struct regraph *r)
+navmap_status regraph_reach(const struct regraph *r)
 {
     const uint64_t words = (uint64_t)r->n * r->g.M0;
     const size_t n = (size_t)r->n + 1;
@@ -389,7 +389,7 @@ navmap_status regraph_fill(struct regraph *r, uint32_t threads, struct toil *toi
     toil->total += r->n;
     crew_run(r->ix->crew, threads, fill_rows, r);
     TRY(toil_status(toil));
-    return reach_all(r);
+    return regraph_reach(r);
 }
 
 void regraph_end(struct regraph *r)

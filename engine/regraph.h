@@ -54,6 +54,10 @@ navmap_status regraph_begin(struct regraph *r, navmap_index *ix, bool deleted) N
 void regraph_end(struct regraph *r);
 /* All rows of level 0 into r->rows, by `threads` of the handle's crew (B2 is kept only by them). */
 navmap_status regraph_fill(struct regraph *r, uint32_t threads, struct toil *toil) NAVMAP_MUST_USE;
+/* refine.c: behind it, a second pass over the graph. */
+navmap_status regraph_refine(struct regraph *r, uint32_t threads) NAVMAP_MUST_USE;
+/* B2, which both do. */
+navmap_status regraph_reach(const struct regraph *r) NAVMAP_MUST_USE;
 /* The row of a slot at any level: how many, into `ids`, which has room for M0. */
 uint32_t regraph_row(const struct regraph *r, struct scratch *s, uint32_t slot, uint32_t level,
                      uint32_t *ids);

@@ -53,7 +53,8 @@ struct store {
 
     pthread_mutex_t view_lock;
     struct view *view;         /* current; one reference is ours */
-    _Atomic uint32_t looked_s; /* second of the last look at LOCK's path (move.c, V2) */
+    _Atomic uint32_t looked_s; /* second of the last look at LOCK's path (move.c, V2), */
+    _Atomic uint64_t lock_dev, lock_ino; /* which is to be this file's */
     const struct view *coming; /* of the generation that is about to take over, for the observer */
 
     pthread_mutex_t wal_lock; /* readers open the environment when they first need it */
@@ -132,7 +133,9 @@ navmap_status store_attach(struct store *s, struct lock *lock,
                            struct view **ret_view) NAVMAP_MUST_USE;
 /* move.c: does the view of a reader belong to the past, or is it time to ask whether it does? */
 bool store_has_moved(struct store *s, const struct view *v);
-navmap_status store_move(struct store *s) NAVMAP_MUST_USE;
+navmap_status store_move(struct store *s, const struct view *v) NAVMAP_MUST_USE;
+/* A reader was opened: the next look is due in a second. */
+void store_look_later(struct store *s);
 /* generation.c: the lists of slots and the sweep knew others than there are now. */
 void store_forget_slots(struct store *s);
 /* The handle's view from now on; its reference passes. */

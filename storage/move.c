@@ -15,8 +15,6 @@
  * to be moved.
  */
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <time.h>
 
 #include "storage/files.h"
@@ -35,37 +33,47 @@ static bool superseded(const struct view *v)
     return view_load32(&view_live(v)->superseded, memory_order_acquire) != 0;
 }
 
-bool store_has_moved(struct store *s, const struct view *v)
-{
-    if (s->mode != STORE_READ)
-        return false;
-    return superseded(v) || atomic_load_explicit(&s->looked_s, memory_order_relaxed) != second();
-}
-
 /* V2.  Nothing at the path, or no permission to look, is no reason to move. */
 static bool lock_replaced(const struct store *s)
 {
     struct io_info info;
-    char *path = NULL;
-    bool replaced = false;
-    if (asprintf(&path, "%s/LOCK", s->path) < 0)
+    char path[4096]; /* a query allocates nothing, and takes no lock for this */
+    return snprintf(path, sizeof path, "%s/LOCK", s->path) < (int)sizeof path &&
+           io_stat(path, &info) == NAVMAP_OK &&
+           (info.dev != atomic_load(&s->lock_dev) || info.ino != atomic_load(&s->lock_ino));
+}
+
+bool store_has_moved(struct store *s, const struct view *v)
+{
+    if (s->mode != STORE_READ)
         return false;
-    replaced =
-        io_stat(path, &info) == NAVMAP_OK && (info.dev != s->lock.dev || info.ino != s->lock.ino);
-    free(path);
-    return replaced;
+    if (superseded(v))
+        return true;
+    const uint32_t now = second();
+    return atomic_load_explicit(&s->looked_s, memory_order_relaxed) != now &&
+           atomic_exchange_explicit(&s->looked_s, now, memory_order_relaxed) != now &&
+           lock_replaced(s);
+}
+
+void store_look_later(struct store *s)
+{
+    atomic_store(&s->lock_dev, s->lock.dev);
+    atomic_store(&s->lock_ino, s->lock.ino);
+    atomic_store(&s->looked_s, second());
 }
 
 /* The lock is the handle's from now on; in a forked child it is closed with the call, since the
  * handle is the parent's. */
 static void keep_lock(struct store *s, struct lock *lock)
 {
+    struct lock old = *lock;
     if (s->epoch == fork_epoch() && (lock->dev != s->lock.dev || lock->ino != s->lock.ino)) {
-        struct lock old = s->lock;
+        old = s->lock;
         s->lock = *lock;
-        *lock = old;
     }
-    lock_close(lock);
+    atomic_store(&s->lock_dev, lock->dev);
+    atomic_store(&s->lock_ino, lock->ino);
+    lock_close(&old);
 }
 
 static navmap_status attach_again(struct store *s)
@@ -83,17 +91,16 @@ static navmap_status attach_again(struct store *s)
     return NAVMAP_OK;
 }
 
-/* wal_lock is held: one thread moves, and nobody else has R of this handle. */
-static navmap_status move(struct store *s)
+/* wal_lock is held: one thread moves, and nobody else has R of this handle.  `v`: what the caller
+ * found to be of the past. */
+static navmap_status move(struct store *s, const struct view *v)
 {
-    const bool must = superseded(s->view); /* else somebody was faster, or V2 */
-    const uint32_t now = second();
-    bool look = atomic_exchange_explicit(&s->looked_s, now, memory_order_relaxed) != now;
-    if (!must && !(look && lock_replaced(s)))
-        return NAVMAP_OK;
+    const bool must = superseded(v);
+    if (s->view != v)
+        return NAVMAP_OK; /* somebody was faster */
     navmap_status status = attach_again(s);
     if (!must)
-        return NAVMAP_OK;
+        return NAVMAP_OK; /* V2 */
     if (status == NAVMAP_ENOINDEX)
         return fail(NAVMAP_ESTALE,
                     "%s: a new generation of the index was made, and its directory was renamed or "
@@ -102,10 +109,10 @@ static navmap_status move(struct store *s)
     return status;
 }
 
-navmap_status store_move(struct store *s)
+navmap_status store_move(struct store *s, const struct view *v)
 {
     (void)pthread_mutex_lock(&s->wal_lock);
-    navmap_status status = move(s);
+    navmap_status status = move(s, v);
     (void)pthread_mutex_unlock(&s->wal_lock);
     return status;
 }

@@ -263,6 +263,7 @@ static navmap_status open_reader(const char *path, const struct store_options *o
     }
     s->view = v;
     s->layout = v->layout;
+    store_look_later(s);
     *ret_store = s;
     return NAVMAP_OK;
 }

@@ -30,6 +30,7 @@ static const char usage[] =
     "  -d, --directory         PATH is to be an index directory\n"
     "  -M, --M=N               with --output: links per item, 2 to 512; the graph is built anew\n"
     "  -e, --ef-construction=N with --M: how many candidates building looks at\n"
+    "  -r, --refine            a second pass in which each item chooses its neighbours once more\n"
     "      --keep-order        leave the items in the order in which they lie\n"
     "  -t, --threads=N         else as many as the process may use\n"
     "  -w, --wait=SECONDS      for another writer to finish; else not at all\n"
@@ -134,6 +135,9 @@ static int take(struct command *c, int letter)
     case 'k':
         c->o.keep_deleted = 1;
         break;
+    case 'r':
+        c->o.refine = 1;
+        break;
     case 'O':
         c->o.keep_order = 1;
         break;
@@ -175,6 +179,7 @@ int cmd_compact(int argc, char **argv)
 {
     static const struct option options[] = {
         {"keep-deleted", no_argument, NULL, 'k'},
+        {"refine", no_argument, NULL, 'r'},
         {"keep-order", no_argument, NULL, 'O'},
         {"output", required_argument, NULL, 'o'},
         {"directory", no_argument, NULL, 'd'},
@@ -187,7 +192,7 @@ int cmd_compact(int argc, char **argv)
         {NULL, 0, NULL, 0},
     };
     struct command c = {.o = {.struct_size = sizeof c.o, .num_threads = navmap_default_threads()}};
-    for (int letter; (letter = getopt_long(argc, argv, "ko:dM:e:t:w:jh", options, NULL)) != -1;) {
+    for (int letter; (letter = getopt_long(argc, argv, "kro:dM:e:t:w:jh", options, NULL)) != -1;) {
         int stop = take(&c, letter);
         if (stop != 0)
             return stop - 1;

@@ -488,6 +488,19 @@ static void test_readers(void **state)
     readers(false);
 }
 
+static void test_refine(void **state)
+{
+    (void)state;
+    struct navmap_compact_options o = {.struct_size = sizeof o, .num_threads = 2, .refine = 1};
+    navmap_index *ix = make(false, NAVMAP_L2);
+    live_a_little(ix);
+    assert_ok(navmap_compact(ix, &o, NULL));
+    assert_items(ix, true);
+    assert_sound(ix);
+    assert_true(recall(ix, 40) > 0.97);
+    assert_ok(navmap_close(ix));
+}
+
 static void test_private_readers(void **state)
 {
     (void)state;
@@ -552,7 +565,8 @@ int main(void)
         TEST(test_output_file_M),    TEST(test_interrupted),
         TEST(test_progress),         TEST(test_arguments),
         TEST(test_erased),           TEST(test_readers),
-        TEST(test_overwrite),        TEST(test_private_readers),
+        TEST(test_overwrite),        TEST(test_refine),
+        TEST(test_private_readers),
     };
     return cmocka_run_group_tests(tests, begin, NULL);
 }

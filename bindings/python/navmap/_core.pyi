@@ -46,6 +46,7 @@ class Handle:
         self,
         keep_deleted: bool,
         keep_order: bool,
+        refine: bool,
         M: int,
         ef_construction: int,
         output: bytes | None,

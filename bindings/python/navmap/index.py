@@ -218,6 +218,7 @@ class Index(Saved):
         *,
         keep_deleted: bool = False,
         keep_order: bool = False,
+        refine: bool = False,
         M: SupportsIndex | None = None,
         ef_construction: SupportsIndex | None = None,
         output: StrPath | None = None,
@@ -234,6 +235,8 @@ class Index(Saved):
 
         keep_deleted: keep the marked items, marked.
         keep_order: leave the items in the order in which they lie.
+        refine: let each item choose its neighbours once more, among all that are there now; takes
+            about as long as adding them.
         M, ef_construction: build the graph anew with these; for an output only.
         output: a path to write to, in place of changing the index: one file, as `save_index` makes
             it, or with `directory` a new index for `open`.
@@ -256,6 +259,7 @@ class Index(Saved):
         return self._handle.compact(
             convert.boolean(keep_deleted, "keep_deleted"),
             convert.boolean(keep_order, "keep_order"),
+            convert.boolean(refine, "refine"),
             0 if M is None else convert.parameter(M, "M", 2, 512),
             0 if ef_construction is None else convert.size(ef_construction, "ef_construction"),
             None if output is None else os.fsencode(convert.full_path(output)),

@@ -17,11 +17,11 @@ PyObject *handle_compact(PyObject *object, PyObject *args)
     struct handle *self = (struct handle *)object;
     struct navmap_compact_options options = {.struct_size = sizeof options};
     struct navmap_compact_result ret = {.struct_size = sizeof ret};
-    int keep_deleted, keep_order, directory;
+    int keep_deleted, keep_order, refine, directory;
     PyObject *progress, *output;
-    if (!PyArg_ParseTuple(args, "ppO&O&OpO&O:compact", &keep_deleted, &keep_order, number_u32,
-                          &options.M, number_u32, &options.ef_construction, &output, &directory,
-                          number_u32, &options.num_threads, &progress))
+    if (!PyArg_ParseTuple(args, "pppO&O&OpO&O:compact", &keep_deleted, &keep_order, &refine,
+                          number_u32, &options.M, number_u32, &options.ef_construction, &output,
+                          &directory, number_u32, &options.num_threads, &progress))
         return NULL;
     if (output != Py_None && (options.output = PyBytes_AsString(output)) == NULL)
         return NULL;
@@ -31,6 +31,7 @@ PyObject *handle_compact(PyObject *object, PyObject *args)
     struct progress_context context = {.callable = progress != Py_None ? progress : NULL};
     options.keep_deleted = (uint32_t)keep_deleted;
     options.keep_order = (uint32_t)keep_order;
+    options.refine = (uint32_t)refine;
     options.output_directory = (uint32_t)directory;
     options.progress = progress_call;
     options.progress_ctx = &context;
