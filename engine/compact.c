@@ -176,7 +176,8 @@ static navmap_status check_options(const navmap_index *ix, const struct navmap_c
 {
     if (o->keep_deleted > 1 || o->keep_order > 1 || o->output_directory > 1 || o->refine > 1)
         return fail(NAVMAP_EINVAL,
-                    "navmap_compact: keep_deleted, keep_order, output_directory and refine are 0 or 1");
+                    "navmap_compact: keep_deleted, keep_order, output_directory and refine are "
+                    "0 or 1");
     if (o->output_directory && (!o->output || o->output[0] == 0))
         return fail(NAVMAP_EINVAL, "navmap_compact: output_directory needs the path of an output");
     if (o->output_directory && index_flat(ix))

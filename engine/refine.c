@@ -1,9 +1,9 @@
-/* refine.c -- a second pass over the graph: every item chooses its neighbours once more, now that all
- * of them are there.
+/* refine.c -- a second pass over the graph: every item chooses its neighbours once more, now that
+ * all of them are there.
  *
- * An item that was added early chose among few.  Here each one is searched for in the finished graph
- * (with ef_construction), chooses among what was found and what its row has, and its neighbours get
- * a link back; a row takes its choice, those that chose it and what it had, thinned by the heuristic.
+ * An item that was added early chose among few.  Here each one is searched for in the finished
+ * graph (with ef_construction), chooses among what was found and what its row has, and its
+ * neighbours get a link back; a row takes its choice, those that chose it and what it had, thinned.
  * (After Vamana's second pass: S. Jayaram Subramanya et al., NeurIPS 2019; there a row forgets what
  * it had, which in clustered data loses the links between clusters.)  Searches read the graph as it
  * was, so the result does not depend on the number of threads.

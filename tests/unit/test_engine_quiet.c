@@ -279,7 +279,7 @@ static void caught(int signal, siginfo_t *info, void *context)
     _exit(0);
 }
 
-/* From here on only exit_group; and stat(), which a reader calls once a second (storage/move.c, V2). */
+/* From here on only exit_group; and stat(), which a reader calls once a second (move.c, V2). */
 static bool lock_down(void)
 {
     struct sock_filter code[] = {

@@ -309,8 +309,8 @@ static PyMethodDef HANDLE_METHODS[] = {
     {"resize", handle_resize, METH_O, "resize(max_elements, /)"},
     {"flush", handle_flush, METH_NOARGS, "flush()"},
     {"compact", handle_compact, METH_VARARGS,
-     "compact(keep_deleted, keep_order, refine, M, ef_construction, output, directory, num_threads, "
-     "progress, /) -> dict"},
+     "compact(keep_deleted, keep_order, refine, M, ef_construction, output, directory, "
+     "num_threads, progress, /) -> dict"},
     {"save", handle_save, METH_VARARGS, "save(path, /)"},
     {"save_fd", handle_save_fd, METH_VARARGS, "save_fd(fd, /)"},
     {"file_bytes", handle_file_bytes, METH_NOARGS, "file_bytes() -> int"},
