@@ -56,7 +56,7 @@ lint: build ## layers, forbidden calls, file sizes, header self-containment, lay
 
 .PHONY: format
 format: ## rewrite the C files with clang-format
-	@find engine storage tools bindings tests -name '*.[ch]' -exec clang-format -i {} +
+	@find engine storage tools bindings tests \( -name '*.[ch]' -o -name '*.inc' \) -exec clang-format -i {} +
 
 .PHONY: tidy
 tidy: build ## clang-tidy over the library

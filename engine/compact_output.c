@@ -125,6 +125,7 @@ navmap_status index_build_anew(navmap_index *ix, const struct sealing *what, uin
         .M = M,
         .ef_construction = ef_construction ? ef_construction : l->ef_construction,
         .random_seed = l->seed,
+        .codes = l->code_scheme ? NAVMAP_CODES_I8 : NAVMAP_CODES_NONE,
         .max_elements = store_root(ix->store).max_elements,
         .allow_replace_deleted = (l->flags & HEADER_ALLOW_REPLACE_DELETED) != 0};
     struct building b = {.from = ix, .what = what, .toil = toil};

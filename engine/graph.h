@@ -1,4 +1,4 @@
-/* graph.h -- walking the layers of the graph: greedy descent and beam search.
+/* graph.h -- what the graph is to those who walk it: rows, distances, greedy descent.
  *
  * Two graphs are walked by one code: the committed one, which may change under the walk (a query,
  * reader protocol q1..q4 of storage/store.h), and the writer's own with its staged changes (an
@@ -9,9 +9,11 @@
  *     moves only to a strictly smaller distance, a level is at most LAYOUT_LEVEL_MAX.
  * G3  Committed graph: any id may be walked through; only LIVE slots that the filter admits are
  *     results, and the state word that said so stays with them.  A distance is a hint until
- *     search.c has re-checked it.
+ *     query.c has re-checked it.
  * G4  Writer's graph: FREE slots are not walked, DEAD ones and the `dying` slot are walked but are
  *     no results, LIVE and DELETED ones that reach the level are.
+ * G5  An index with codes is walked, and its links are chosen, by the distances of codes; one
+ *     without by those of vectors.  Both are hints where a search is concerned.
  */
 #ifndef NAVMAP_ENGINE_GRAPH_H
 #define NAVMAP_ENGINE_GRAPH_H
@@ -32,9 +34,17 @@ struct graph {
     const struct distance *distance;
     uint32_t nslots, ncells;
     uint32_t M, M0;
-    uint32_t dying;      /* writer: the slot that the item in hand supersedes, or 0 */
-    uint32_t self;       /* writer: the slot in hand, never a result, or 0 */
-    struct sieve *sieve; /* committed graph: which labels are results; NULL = all */
+    uint32_t dying;           /* writer: the slot that the item in hand supersedes, or 0 */
+    uint32_t self;            /* writer: the slot in hand, never a result, or 0 */
+    bool all_live;            /* what rows name was LIVE when the walk began; see walk.h, K3 */
+    struct sieve *sieve;      /* committed graph: which labels are results; NULL = all */
+    struct codes_query *pair; /* writer, with codes: room for the code of a node in hand */
+};
+
+/* What distances are measured to. */
+struct target {
+    const float *vector;
+    const struct codes_query *code; /* NULL: the index has no codes (G5) */
 };
 
 /* An id of a row that others may be changing. */
@@ -64,7 +74,8 @@ static inline void fence_acquire(void)
 
 void graph_of_view(const struct view *view, const struct distance *distance,
                    struct graph *ret_graph);
-void graph_of_edit(const struct stage *edit, const struct distance *distance,
+/* The writer's; s lends it `pair`. */
+void graph_of_edit(const struct stage *edit, const struct distance *distance, struct scratch *s,
                    struct graph *ret_graph);
 
 /* Writer: may the slot be linked to at this level (G4)? */
@@ -78,13 +89,19 @@ uint32_t graph_copy_row(const struct graph *g, uint32_t slot, uint32_t level, ui
 /* Split an entry word; false for an empty graph or one that names no slot of the mapping. */
 bool graph_entry(const struct graph *g, uint64_t entry, uint32_t *ret_slot, uint32_t *ret_level);
 
+/* A vector as the target: coded into s->query where there are codes. */
+struct target graph_target(const struct graph *g, struct scratch *s, const float *vector);
+/* Writer: a node as the target, its code in `room` where there are codes. */
+struct target graph_target_node(const struct graph *g, uint32_t slot, struct codes_query *room);
+/* Writer: a number that orders candidates, at most FLT_MAX. */
+float graph_distance(const struct graph *g, const struct target *to, uint32_t slot);
+/* Writer: the same of n <= M0 + 1 slots; s->hops[0] is working memory. */
+void graph_distances(const struct graph *g, struct scratch *s, const struct target *to,
+                     const uint32_t *slots, uint32_t n, float *ret);
+
 /* From `slot` at level `from` down to level `to` + 1: the nearest slot that a greedy walk finds.
  * With from <= to it is `slot` itself. */
-uint32_t graph_descend(const struct graph *g, const float *query, uint32_t slot, uint32_t from,
-                       uint32_t to);
-/* Beam search on one level from `slot`; s->visited and s->pool must be reserved.  Leaves the
- * results in s->pool (pool_finish), and s->pool.nearest. */
-void graph_search(const struct graph *g, struct scratch *s, const float *query, uint32_t slot,
-                  uint32_t level, uint32_t ef);
+uint32_t graph_descend(const struct graph *g, struct scratch *s, const struct target *to_what,
+                       uint32_t slot, uint32_t from, uint32_t to);
 
 #endif

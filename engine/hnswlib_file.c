@@ -247,6 +247,7 @@ static navmap_status make_index(struct import *m, const struct navmap_load_optio
             o->max_elements >= h->count && o->max_elements > 0 ? o->max_elements : h->capacity,
         .allow_replace_deleted = o->allow_replace_deleted,
         .bounded = 1,
+        .codes = NAVMAP_CODES_NONE, /* the same walk as hnswlib's, so the same answers */
         .flat = o->flat};
     TRY(navmap_new(&options, &m->index));
     m->vector = calloc(1, m->index->layout->vec_stride);

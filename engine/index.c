@@ -85,6 +85,9 @@ static navmap_status check_options(const struct navmap_options *o)
     if (o->allow_replace_deleted > 1)
         return fail(NAVMAP_EINVAL, "allow_replace_deleted is %u, must be 0 or 1",
                     o->allow_replace_deleted);
+    if (o->codes > NAVMAP_CODES_NONE)
+        return fail(NAVMAP_EINVAL, "codes is %u, must be 0 (default), 1 (i8) or 2 (none)",
+                    o->codes);
     if (o->slot_shift != 0 &&
         (o->slot_shift < LAYOUT_SHIFT_MIN || o->slot_shift > LAYOUT_SHIFT_MAX))
         return fail(NAVMAP_EINVAL, "slot_shift is %u, must be 0 or %u to %u", o->slot_shift,
@@ -120,9 +123,11 @@ static navmap_status attach_store(navmap_index *ix, struct store *store)
     if (distance_choose(l->space, l->dim, &ix->distance) != 0)
         status = fail(NAVMAP_EVERSION, "%s: distance %u is not known to this version",
                       store_path(store), l->space);
-    else if (l->code_scheme != 0)
-        status = fail(NAVMAP_EVERSION, "%s: code scheme %u is not known to this version",
-                      store_path(store), l->code_scheme);
+    else if (l->code_scheme > CODES_SCHEME ||
+             (l->code_scheme != 0 && l->code_header != CODES_HEADER))
+        status = fail(NAVMAP_EVERSION,
+                      "%s: code scheme %u with a header of %u bytes is not known to this version",
+                      store_path(store), l->code_scheme, l->code_header);
     if (status != NAVMAP_OK && store_close(store) != NAVMAP_OK)
         return status; /* the first failure is the one to tell of */
     return status;
@@ -168,8 +173,11 @@ static navmap_status take_options(const struct navmap_options *options, struct n
     uint32_t flags = o->allow_replace_deleted ? HEADER_ALLOW_REPLACE_DELETED : 0;
     flags |= o->bounded ? HEADER_BOUNDED : 0;
     flags |= o->flat ? HEADER_FLAT : 0;
+    const bool coded = o->codes != NAVMAP_CODES_NONE && !o->flat;
     *ret_params = (struct layout_params){.dim = o->dim,
                                          .space = (uint16_t)o->space,
+                                         .code_scheme = coded ? CODES_SCHEME : 0,
+                                         .code_header = coded ? CODES_HEADER : 0,
                                          .M = o->flat ? FLAT_M : o->M,
                                          .ef_construction = o->ef_construction,
                                          .flags = flags,

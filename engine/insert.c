@@ -17,6 +17,8 @@
  * A7  One node's lock at a time, and only while its row is changed.  Searches of other adders read
  *     rows without it: they see ids that are each valid.  The new node's own rows are written
  *     before it is published and thus before anybody else can reach it.
+ * A9  A row that is thinned keeps an id which none of that node's own neighbours names: it may be
+ *     the only way in.  (Two rows thinned at once may each count on the other.)
  * A8  An item of a flat index is its payload: no level, no search, no links.
  */
 #include "engine/index.h"
@@ -25,6 +27,7 @@
 #include <string.h>
 
 #include "engine/select.h"
+#include "engine/walk.h"
 #include "storage/fail.h"
 
 static uint64_t mix(uint64_t x)
@@ -62,52 +65,56 @@ static navmap_status reserve(navmap_index *ix, struct scratch *s, const struct g
 }
 
 /* The results of the beam as candidates, nearest first, thinned to M. */
-static uint32_t choose(const struct graph *g, struct scratch *s, struct near *ret_chosen)
+static uint32_t choose(const struct graph *g, struct scratch *s, uint32_t level,
+                       struct near *ret_chosen)
 {
     uint32_t n;
     const struct pool_entry *found = pool_finish(&s->pool, &n);
     for (uint32_t i = 0; i < n; i++)
         s->near[i] = (struct near){found[i].dist, found[i].id};
     n = select_diverse(g, g->self, s->near, n, g->M - g->M / 4, g->M, s->aside, s->near);
+    uint32_t kept = 0;
     for (uint32_t i = 0; i < n; i++)
-        ret_chosen[i] = s->near[i];
-    return n;
+        if (!g->all_live ||
+            graph_linkable(g, s->near[i].id, level)) /* a damaged file's may not be */
+            ret_chosen[kept++] = s->near[i];
+    return kept;
 }
 
 /* A4: everything linkable, by brute force. */
-static void scan(const struct graph *g, struct scratch *s, const float *v, uint32_t ef)
+static void scan(const struct graph *g, struct scratch *s, const struct target *to, uint32_t ef)
 {
-    pool_reset(&s->pool, ef);
+    pool_reset(&s->pool, ef, false);
     for (uint32_t slot = 1; slot < g->nslots; slot++)
         if (graph_linkable(g, slot, 0))
-            pool_offer(&s->pool, distance_hint(g->distance, v, edit_vec(g->edit, slot)), slot,
-                       STATE_WORD(0, SLOT_LIVE));
+            pool_offer(&s->pool, graph_distance(g, to, slot), slot, STATE_WORD(0, SLOT_LIVE));
 }
 
 /* Neighbours for every level up to `level` into s->chosen, M0 apart; their numbers into ret_n.
  * Returns whether the entry led to any of those at level 0. */
 static bool find_neighbours(navmap_index *ix, struct scratch *s, const struct graph *g,
-                            const float *v, uint32_t level, uint64_t entry, uint32_t *ret_n)
+                            const struct target *to, uint32_t level, uint64_t entry,
+                            uint32_t *ret_n)
 {
     uint32_t slot = 0, top = 0, ef = beam(ix, g);
     for (uint32_t l = 0; l <= level; l++)
         ret_n[l] = 0;
     if (graph_entry(g, entry, &slot, &top)) {
         uint32_t from = level < top ? level : top;
-        slot = graph_descend(g, v, slot, top, from);
+        slot = graph_descend(g, s, to, slot, top, from);
         for (uint32_t l = from + 1; l-- > 0;) {
-            graph_search(g, s, v, slot, l, ef);
+            walk_search(g, s, to, slot, l, ef);
             if (s->pool.nearest.id != 0)
                 slot = s->pool.nearest.id;
-            ret_n[l] = choose(g, s, s->chosen + (size_t)l * g->M0);
+            ret_n[l] = choose(g, s, l, s->chosen + (size_t)l * g->M0);
         }
     }
     if (ret_n[0] != 0)
         return true;
     const struct disk_root root = store_root(ix->store);
     if (root.n_live + root.n_deleted > (g->dying != 0)) {
-        scan(g, s, v, ef);
-        ret_n[0] = choose(g, s, s->chosen);
+        scan(g, s, to, ef);
+        ret_n[0] = choose(g, s, 0, s->chosen);
     }
     return false;
 }
@@ -135,22 +142,72 @@ static void take_over(navmap_index *ix, const struct graph *g, uint32_t level, u
     store_node_unlock(ix->store, g->self);
 }
 
-/* A6: what the row of a copy gives up for the new node, and has the same vector, into s->fresh. */
+/* A6: what the row of a copy gives up for the new node, itself a copy, into s->ids. */
 static uint32_t given_up_copies(const struct graph *g, struct scratch *s,
                                 const _Atomic uint32_t *row, uint32_t width, uint32_t level,
                                 uint32_t n_kept, float zero)
 {
-    const float *v = edit_vec(g->edit, g->self);
+    const struct target to = graph_target_node(g, g->self, g->pair);
     uint32_t n = 0;
     for (uint32_t i = 0; i < width; i++) {
         uint32_t id = row_get(row, i);
         bool stays = id == 0 || id >= g->nslots || !graph_linkable(g, id, level);
         for (uint32_t j = 0; j < n_kept && !stays; j++)
             stays = s->row[j].id == id;
-        if (!stays && distance_hint(g->distance, v, edit_vec(g->edit, id)) == zero)
-            s->fresh[n++] = id;
+        if (!stays && graph_distance(g, &to, id) == zero)
+            s->ids[n++] = id;
     }
     return n;
+}
+
+/* Does a neighbour of `id` other than `but` link back to it? */
+static bool named_by_neighbour(const struct graph *g, struct scratch *s, uint32_t id, uint32_t but,
+                               uint32_t level)
+{
+    const uint32_t width = level == 0 ? g->M0 : g->M;
+    uint32_t *ids = s->hops[1].ids, n = graph_copy_row(g, id, level, ids);
+    for (uint32_t i = 0; i < n; i++) {
+        const _Atomic uint32_t *row = ids[i] != but ? graph_edit_row(g, ids[i], level) : NULL;
+        for (uint32_t j = 0; row && j < width; j++)
+            if (row_get(row, j) == id)
+                return true;
+    }
+    return false;
+}
+
+static bool in_row(const struct near *row, uint32_t n, uint32_t id)
+{
+    for (uint32_t i = 0; i < n; i++)
+        if (row[i].id == id)
+            return true;
+    return false;
+}
+
+/* A9: into s->row, behind the `n` that were kept, or, when there is no room, for the last of them
+ * that can be done without.  Returns how many there are then. */
+static uint32_t keep_ways_in(const struct graph *g, struct scratch *s, uint32_t slot,
+                             const _Atomic uint32_t *row, uint32_t width, uint32_t level,
+                             uint32_t n)
+{
+    uint32_t kept = n;
+    for (uint32_t i = 0; i < width; i++) {
+        uint32_t id = row_get(row, i);
+        if (id == 0 || id >= g->nslots || id == slot || in_row(s->row, kept, id) ||
+            !graph_linkable(g, id, level) || named_by_neighbour(g, s, id, slot, level))
+            continue;
+        const struct near way = {FLT_MAX, id};
+        uint32_t last = n;
+        if (kept < width) {
+            s->row[kept++] = way;
+            continue;
+        }
+        while (last > 0 && (s->row[last - 1].id == g->self ||
+                            !named_by_neighbour(g, s, s->row[last - 1].id, slot, level)))
+            last--;
+        if (last > 0)
+            s->row[last - 1] = way;
+    }
+    return kept;
 }
 
 /* Did the neighbour take the link?  Its node is locked. */
@@ -170,6 +227,7 @@ static bool link_locked(navmap_index *ix, struct scratch *s, const struct graph 
     bool taken = false;
     for (uint32_t i = 0; i < n; i++)
         taken |= s->row[i].id == g->self;
+    n = keep_ways_in(g, s, to.id, row, width, level, n);
     if (taken && to.dist == zero)
         *ret_given_up = given_up_copies(g, s, row, width, level, n, zero);
     for (uint32_t i = 0; i < width; i++)
@@ -185,7 +243,7 @@ static bool link_back(navmap_index *ix, struct scratch *s, const struct graph *g
     bool taken = link_locked(ix, s, g, to, level, zero, &given_up);
     store_node_unlock(ix->store, to.id);
     for (uint32_t i = 0; i < given_up; i++)
-        take_over(ix, g, level, s->fresh[i]);
+        take_over(ix, g, level, s->ids[i]);
     return taken;
 }
 
@@ -206,9 +264,9 @@ static void force_back(navmap_index *ix, const struct graph *g, uint32_t level, 
 static void link_level(navmap_index *ix, struct scratch *s, const struct graph *g, uint32_t level,
                        uint32_t n)
 {
-    const float *v = edit_vec(g->edit, g->self);
+    const struct target to = graph_target_node(g, g->self, g->pair);
     const struct near *chosen = s->chosen + (size_t)level * g->M0;
-    float zero = distance_hint(g->distance, v, v);
+    float zero = graph_distance(g, &to, g->self);
     bool taken = n == 0;
     for (uint32_t i = 0; i < n; i++)
         taken |= link_back(ix, s, g, chosen[i], level, zero);
@@ -220,10 +278,11 @@ static void link_level(navmap_index *ix, struct scratch *s, const struct graph *
 static void link_item(navmap_index *ix, struct scratch *s, struct graph *g, struct store_item *item)
 {
     uint32_t n[LAYOUT_LEVEL_MAX + 1];
-    const float *v = s->vector;
-    store_item_payload(ix->store, item, NULL, v);
+    const struct target to = graph_target(g, s, s->vector);
+    store_item_payload(ix->store, item, s->code, s->vector);
     g->self = item->slot;
     g->dying = item->old_slot;
+    g->all_live = g->all_live && g->dying == 0;
 
     uint64_t entry = store_root(ix->store).entry;
     bool alone = false; /* A4 */
@@ -234,7 +293,7 @@ static void link_item(navmap_index *ix, struct scratch *s, struct graph *g, stru
         if (!alone)
             store_entry_unlock(ix->store);
     }
-    bool reached = find_neighbours(ix, s, g, v, item->level, entry, n); /* A2 */
+    bool reached = find_neighbours(ix, s, g, &to, item->level, entry, n); /* A2 */
     for (uint32_t l = 0; l <= item->level; l++)
         write_own_row(ix, s, g, l, n[l]);
     store_item_publish(ix->store, item);
@@ -269,7 +328,8 @@ static navmap_status take_place(navmap_index *ix, struct scratch *s, struct grap
     if (index_flat(ix))
         return store_item_take(ix->store, 0, item);
     /* Within the item: before it the file may have grown. */
-    graph_of_edit(store_edit(ix->store), &ix->distance, g);
+    graph_of_edit(store_edit(ix->store), &ix->distance, s, g);
+    g->all_live = store_edit(ix->store)->root.n_dead == 0; /* walk.h, K3 */
     TRY(reserve(ix, s, g));
     return store_item_take(ix->store, draw_level(ix, item->number), item);
 }

@@ -46,6 +46,14 @@ enum navmap_durability {
         1 /* durable and visible after navmap_flush(), navmap_close(), or a full stage */
 };
 
+enum navmap_codes { /* what searches measure with on their way; what they return is exact */
+                    NAVMAP_CODES_DEFAULT = 0, /* NAVMAP_CODES_I8 */
+                    NAVMAP_CODES_I8 =
+                        1, /* eight bits a dimension, beside the vectors: faster, dim + 8 bytes an
+                                 item more, in whole lines of 64 */
+                    NAVMAP_CODES_NONE = 2 /* the vectors themselves */
+};
+
 /* Zero means the default everywhere except dim. */
 struct navmap_options {
     uint32_t struct_size; /* sizeof(struct navmap_options): fields may be added */
@@ -59,11 +67,12 @@ struct navmap_options {
     uint32_t allow_replace_deleted; /* 0 or 1; kept in the file */
     uint32_t slot_shift; /* slots per chunk as a power of two, 4..16; default chosen by size */
     uint32_t bounded;    /* navmap_new only: 1 = max_elements is a limit also when it is 0 */
-    uint32_t flat; /* navmap_new only: 1 = no graph; every search is exact (navmap_search_exact);
-                      M, ef_construction and random_seed are not used */
+    uint32_t flat;  /* navmap_new only: 1 = no graph; every search is exact (navmap_search_exact);
+                      M, ef_construction, random_seed and codes are not used */
+    uint32_t codes; /* enum navmap_codes */
     uint32_t overwrite; /* navmap_create only: 1 = an index that is at the path is emptied, and
                            gets these parameters: its readers go on in the empty one, or, if dim,
-                           space or M is another one, get NAVMAP_ESTALE */
+                           space, M or codes is another one, get NAVMAP_ESTALE */
     uint32_t reserved;
 };
 
@@ -231,6 +240,13 @@ NAVMAP_API navmap_status navmap_add(navmap_index *index, uint64_t n, const float
  * At most once per item and query, unless so few pass that an exact scan asks again. */
 typedef int navmap_filter(void *ctx, uint64_t label);
 
+/* What a call's walks through the graph did; exact scans are not counted. */
+struct navmap_search_counts {
+    uint64_t measured; /* distances on the way on level 0, of codes, or of vectors without codes */
+    uint64_t expanded; /* rows of level 0 read: nodes whose neighbours were looked at */
+    uint64_t exact;    /* vectors read at the end, for the distances that are returned */
+};
+
 struct navmap_search_options {
     uint32_t struct_size;
     uint32_t ef;           /* beam width; 0 = 10; at least k is used */
@@ -240,6 +256,7 @@ struct navmap_search_options {
     void *filter_ctx;
     const uint64_t *allowed; /* NULL = every label; else only these, n_allowed of them, may be */
     uint64_t n_allowed;      /* in any order; unknown and repeated ones do no harm; 0 = none may */
+    struct navmap_search_counts *ret_counts; /* NULL, or added to when the call ends */
 };
 
 /* The k nearest of each of nq queries (nq x dim), nearest first, ties by label: labels and
@@ -363,6 +380,8 @@ struct navmap_stats {
     uint64_t wal_bytes, checkpoint_bytes;
     uint64_t data_file_bytes, data_allocated_bytes, lmdb_allocated_bytes;
     uint64_t state_bytes, row_bytes, upper_bytes, tag_bytes, code_bytes, vector_bytes;
+    uint32_t codes; /* NAVMAP_CODES_I8 or NAVMAP_CODES_NONE */
+    uint32_t reserved;
 };
 /* Instant: reads counters, visits no slot. */
 NAVMAP_API navmap_status navmap_get_stats(navmap_index *index,

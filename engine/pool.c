@@ -7,8 +7,27 @@
 
 #include "storage/fail.h"
 
-/* Beside a result's word: bits 0-1 are the slot status LIVE = 01, so bit 1 is free. */
-#define EXPANDED 2u
+#define POOL_INLINE static inline
+
+/* Halved without a branch on the comparison, which nobody could predict. */
+static inline uint32_t pool_count(const float *dists, uint32_t n, float d)
+{
+    uint32_t lo = 0;
+    for (; n > 0;) {
+        uint32_t half = (n + 1) / 2;
+        lo += dists[lo + half - 1] <= d ? half : 0;
+        n -= half;
+    }
+    return lo;
+}
+
+static inline void pool_open(void *words, uint32_t lo, uint32_t n)
+{
+    uint32_t *w = words;
+    memmove(w + lo + 1, w + lo, (n - lo) * sizeof *w);
+}
+
+#include "engine/pool_line.inc"
 
 static navmap_status grow(struct pool_entry **entries, uint32_t *cap, uint64_t need)
 {
@@ -31,23 +50,36 @@ navmap_status pool_reserve(struct pool *p, uint32_t ef, uint64_t nslots)
         frontier = POOL_LINE_MAX;
     if (frontier > p->cap_frontier && frontier < p->cap_frontier + (uint64_t)p->cap_frontier / 2)
         frontier = p->cap_frontier + (uint64_t)p->cap_frontier / 2;
+    p->wide = nslots > POOL_EXPANDED;
+    if (!p->dists)
+        p->dists = malloc(POOL_ROOM * sizeof *p->dists);
+    if (!p->ids)
+        p->ids = malloc(POOL_ROOM * sizeof *p->ids);
+    if (!p->words)
+        p->words = malloc(POOL_ROOM * sizeof *p->words);
+    if (!p->dists || !p->ids || !p->words)
+        return fail(NAVMAP_ENOMEM, "beam: no memory for %u entries", POOL_ROOM);
     TRY(grow(&p->entries, &p->cap_entries, (ef > POOL_LINE_MAX ? ef : POOL_LINE_MAX) + 1ull));
     return grow(&p->frontier, &p->cap_frontier, frontier);
 }
 
 void pool_free(struct pool *p)
 {
+    free(p->dists);
+    free(p->ids);
+    free(p->words);
     free(p->entries);
     free(p->frontier);
     *p = (struct pool){0};
 }
 
-void pool_reset(struct pool *p, uint32_t ef)
+void pool_reset(struct pool *p, uint32_t ef, bool plain)
 {
     p->bound = INFINITY;
     p->ef = ef;
     p->n = p->next = p->n_results = p->n_frontier = 0;
-    p->heaps = ef > POOL_LINE_MAX;
+    p->heaps = ef > POOL_LINE_MAX || p->wide;
+    p->plain = plain;
     p->nearest = (struct pool_entry){INFINITY, 0, 0};
 }
 
@@ -126,16 +158,21 @@ static void heaps_offer(struct pool *p, struct pool_entry e)
         p->bound = p->entries[0].dist;
 }
 
+static struct pool_entry line_at(const struct pool *p, uint32_t i)
+{
+    return (struct pool_entry){p->dists[i], p->ids[i] & ~POOL_EXPANDED,
+                               p->plain ? POOL_WORD : p->words[i]};
+}
+
 /* The line is full of nodes that are no results: split it. */
 static void to_heaps(struct pool *p)
 {
     uint32_t results = 0;
     p->n_frontier = 0;
     for (uint32_t i = 0; i < p->n; i++) {
-        struct pool_entry e = p->entries[i];
-        if (!(e.word & EXPANDED))
+        struct pool_entry e = line_at(p, i);
+        if (!(p->ids[i] & POOL_EXPANDED))
             p->frontier[p->n_frontier++] = e; /* ascending: a min-heap */
-        e.word &= ~EXPANDED;
         if (e.word != 0)
             p->entries[results++] = e;
     }
@@ -148,49 +185,19 @@ static void to_heaps(struct pool *p)
     p->heaps = true;
 }
 
-/* Line -----------------------------------------------------------------------------------------*/
-
-static void line_offer(struct pool *p, struct pool_entry e)
-{
-    /* The place after the equals: order of arrival.  Halved without a branch on the comparison,
-     * which nobody could predict. */
-    uint32_t lo = 0;
-    for (uint32_t n = p->n; n > 0;) {
-        uint32_t half = (n + 1) / 2;
-        lo += p->entries[lo + half - 1].dist <= e.dist ? half : 0;
-        n -= half;
-    }
-    memmove(p->entries + lo + 1, p->entries + lo, (p->n - lo) * sizeof e);
-    p->entries[lo] = e;
-    p->n++;
-    if (lo < p->next)
-        p->next = lo;
-    p->n_results += e.word != 0;
-    if (p->n_results < p->ef)
-        return;
-    if (p->n_results > p->ef) {
-        p->n--; /* P2: the last one is a result, the ef+1st */
-        p->n_results--;
-    }
-    while ((p->entries[p->n - 1].word & ~EXPANDED) == 0)
-        p->n--;
-    p->bound = p->entries[p->n - 1].dist;
-}
-
 void pool_offer(struct pool *p, float dist, uint32_t id, uint32_t word)
 {
     if (dist < p->nearest.dist)
         p->nearest = (struct pool_entry){dist, id, word};
     if (!(dist < p->bound))
         return;
-    struct pool_entry e = {dist, id, word};
     /* A result that pushes out the ef-th still fits; anything else would be one too many. */
     if (!p->heaps && p->n == POOL_LINE_MAX && (p->n_results < p->ef || word == 0))
         to_heaps(p);
     if (p->heaps)
-        heaps_offer(p, e);
+        heaps_offer(p, (struct pool_entry){dist, id, word});
     else
-        line_offer(p, e);
+        pool_line_put(p, dist, id, word);
 }
 
 bool pool_next(struct pool *p, uint32_t *ret_id)
@@ -204,12 +211,12 @@ bool pool_next(struct pool *p, uint32_t *ret_id)
             sift_down(p->frontier, p->n_frontier, 0, +1);
         return true;
     }
-    while (p->next < p->n && (p->entries[p->next].word & EXPANDED))
-        p->next++;
     if (p->next >= p->n)
         return false;
-    p->entries[p->next].word |= EXPANDED;
-    *ret_id = p->entries[p->next++].id;
+    p->ids[p->next] |= POOL_EXPANDED;
+    *ret_id = p->ids[p->next++] & ~POOL_EXPANDED;
+    while (p->next < p->n && (p->ids[p->next] & POOL_EXPANDED))
+        p->next++;
     return true;
 }
 
@@ -222,8 +229,7 @@ const struct pool_entry *pool_finish(struct pool *p, uint32_t *ret_n)
     }
     uint32_t n = 0;
     for (uint32_t i = 0; i < p->n; i++) {
-        struct pool_entry e = p->entries[i];
-        e.word &= ~EXPANDED;
+        struct pool_entry e = line_at(p, i);
         if (e.word != 0)
             p->entries[n++] = e;
     }

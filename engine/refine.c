@@ -13,6 +13,7 @@
 
 #include "engine/regraph.h"
 #include "engine/select.h"
+#include "engine/walk.h"
 #include "storage/fail.h"
 
 #define BLOCK 64u
@@ -33,21 +34,21 @@ static uint32_t beam(const struct regraph *r)
     return ef > least ? ef : least;
 }
 
-static struct near near_to(const struct graph *g, const float *v, uint32_t id)
+static struct near near_to(const struct graph *g, const struct target *to, uint32_t id)
 {
-    return (struct near){distance_hint(g->distance, v, edit_vec(g->edit, id)), id};
+    return (struct near){graph_distance(g, to, id), id};
 }
 
 /* What the search finds, and what the row has: into s->near, sorted, each once. */
 static uint32_t candidates(const struct regraph *r, const struct graph *g, struct scratch *s,
                            uint32_t item)
 {
-    const float *v = edit_vec(g->edit, g->self);
+    const struct target to = graph_target_node(g, g->self, s->query);
     const uint32_t *row = regraph_row0(r, item);
     uint32_t slot, top, n_found, n = 0;
     if (graph_entry(g, store_root(r->ix->store).entry, &slot, &top)) {
-        slot = graph_descend(g, v, slot, top, 0);
-        graph_search(g, s, v, slot, 0, beam(r));
+        slot = graph_descend(g, s, &to, slot, top, 0);
+        walk_search(g, s, &to, slot, 0, beam(r));
         const struct pool_entry *found = pool_finish(&s->pool, &n_found);
         for (uint32_t i = 0; i < n_found && n < beam(r); i++)
             if (regraph_keeps(r, found[i].id) && found[i].id != g->self)
@@ -58,7 +59,7 @@ static uint32_t candidates(const struct regraph *r, const struct graph *g, struc
         (void)visited_test_set(&s->visited, s->near[i].id);
     for (uint32_t i = 0; i < r->g.M0 && row[i] != 0; i++)
         if (!visited_test_set(&s->visited, row[i]))
-            s->near[n++] = near_to(g, v, row[i]);
+            s->near[n++] = near_to(g, &to, row[i]);
     select_sort(s->near, n);
     return n;
 }
@@ -68,6 +69,7 @@ static void choose(struct refining *f, struct scratch *s, uint32_t item)
     const struct regraph *r = f->r;
     struct graph g = r->g;
     g.self = r->slots[item];
+    g.pair = s->pair;
     uint32_t n = candidates(r, &g, s, item);
     uint32_t *chosen = f->chosen + (uint64_t)item * g.M;
     n = select_diverse(&g, g.self, s->near, n, g.M - g.M / 4, g.M, s->aside, s->near);
@@ -81,19 +83,20 @@ static void join(struct refining *f, struct scratch *s, uint32_t item)
     const struct regraph *r = f->r;
     struct graph g = r->g;
     g.self = r->slots[item];
-    const float *v = edit_vec(g.edit, g.self);
+    g.pair = s->pair;
+    const struct target to = graph_target_node(&g, g.self, s->query);
     const uint32_t *chosen = f->chosen + (uint64_t)item * g.M;
     uint32_t *row = r->rows + (uint64_t)item * g.M0, n = 0;
     visited_clear(&s->visited);
     for (uint32_t i = 0; i < g.M && chosen[i] != 0; i++)
         if (!visited_test_set(&s->visited, r->slots[chosen[i] - 1]))
-            s->near[n++] = near_to(&g, v, r->slots[chosen[i] - 1]);
+            s->near[n++] = near_to(&g, &to, r->slots[chosen[i] - 1]);
     for (uint64_t i = f->start[item]; i < f->start[item + 1] && n < BACK_MOST; i++)
         if (!visited_test_set(&s->visited, r->slots[f->from[i]]))
-            s->near[n++] = near_to(&g, v, r->slots[f->from[i]]);
+            s->near[n++] = near_to(&g, &to, r->slots[f->from[i]]);
     for (uint32_t i = 0; i < g.M0 && row[i] != 0; i++)
         if (!visited_test_set(&s->visited, row[i]))
-            s->near[n++] = near_to(&g, v, row[i]);
+            s->near[n++] = near_to(&g, &to, row[i]);
     select_sort(s->near, n);
     if (n > g.M0)
         n = select_diverse(&g, g.self, s->near, n, g.M0 / 2, g.M0, s->aside, s->near);

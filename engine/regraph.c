@@ -7,6 +7,7 @@
 #include <time.h>
 
 #include "engine/select.h"
+#include "engine/walk.h"
 #include "storage/fail.h"
 #include "storage/rewriting.h"
 
@@ -54,9 +55,9 @@ navmap_status toil_status(const struct toil *t)
 
 /* Rows ------------------------------------------------------------------------------------------*/
 
-static struct near near_to(const struct graph *g, const float *v, uint32_t id)
+static struct near near_to(const struct graph *g, const struct target *to, uint32_t id)
 {
-    return (struct near){distance_hint(g->distance, v, edit_vec(g->edit, id)), id};
+    return (struct near){graph_distance(g, to, id), id};
 }
 
 static bool usable(const struct regraph *r, const struct graph *g, uint32_t id, uint32_t level)
@@ -67,7 +68,7 @@ static bool usable(const struct regraph *r, const struct graph *g, uint32_t id, 
 
 /* What somebody who is left out linked to.  s->visited keeps each id single. */
 static uint32_t collect_behind(const struct regraph *r, const struct graph *g, struct scratch *s,
-                               const float *v, uint32_t gone, uint32_t level, uint32_t n)
+                               const struct target *to, uint32_t gone, uint32_t level, uint32_t n)
 {
     const _Atomic uint32_t *row = graph_edit_row(g, gone, level);
     uint32_t width = level == 0 ? g->M0 : g->M;
@@ -75,7 +76,7 @@ static uint32_t collect_behind(const struct regraph *r, const struct graph *g, s
         uint32_t id = row_get(row, i);
         if (id != 0 && id < g->nslots && !visited_test_set(&s->visited, id) &&
             usable(r, g, id, level))
-            s->near[n++] = near_to(g, v, id);
+            s->near[n++] = near_to(g, to, id);
     }
     return n;
 }
@@ -88,13 +89,13 @@ static uint32_t beam(const struct regraph *r)
 
 /* When a whole neighbourhood goes: a new one from the entry. */
 static uint32_t collect_by_search(const struct regraph *r, const struct graph *g, struct scratch *s,
-                                  const float *v, uint32_t level, uint32_t kept)
+                                  const struct target *to, uint32_t level, uint32_t kept)
 {
     uint32_t slot, top, found_n, n = 0;
     if (!graph_entry(g, store_root(r->ix->store).entry, &slot, &top) || top < level)
         return 0;
-    slot = graph_descend(g, v, slot, top, level);
-    graph_search(g, s, v, slot, level, beam(r));
+    slot = graph_descend(g, s, to, slot, top, level);
+    walk_search(g, s, to, slot, level, beam(r));
     const struct pool_entry *found = pool_finish(&s->pool, &found_n);
     for (uint32_t i = 0; i < found_n; i++) {
         bool have = !usable(r, g, found[i].id, level);
@@ -111,8 +112,8 @@ static uint32_t collect_by_search(const struct regraph *r, const struct graph *g
 static uint32_t fill(const struct graph *g, struct scratch *s, uint32_t n, uint32_t kept,
                      uint32_t width, bool copies)
 {
-    const float *self = edit_vec(g->edit, g->self);
-    float zero = distance_hint(g->distance, self, self);
+    const struct target to = graph_target_node(g, g->self, s->pair);
+    float zero = graph_distance(g, &to, g->self);
     bool has_copy = false;
     for (uint32_t i = 0; i < kept; i++)
         has_copy |= s->row[i].dist == zero;
@@ -142,17 +143,17 @@ static uint32_t mend(const struct regraph *r, const struct graph *g, struct scra
                      uint32_t level, uint32_t *ids, uint32_t n_ids)
 {
     const uint32_t width = level == 0 ? g->M0 : g->M;
-    const float *v = edit_vec(g->edit, g->self);
+    const struct target to = graph_target_node(g, g->self, s->query);
     uint32_t kept = 0, n = 0;
     visited_clear(&s->visited);
     for (uint32_t i = 0; i < n_ids; i++)
         if (!visited_test_set(&s->visited, ids[i]) && usable(r, g, ids[i], level))
-            s->row[kept++] = near_to(g, v, ids[i]);
+            s->row[kept++] = near_to(g, &to, ids[i]);
     for (uint32_t i = 0; i < n_ids; i++)
         if (!regraph_keeps(r, ids[i]))
-            n = collect_behind(r, g, s, v, ids[i], level, n);
+            n = collect_behind(r, g, s, &to, ids[i], level, n);
     if (kept + n < width / 4)
-        n = collect_by_search(r, g, s, v, level, kept);
+        n = collect_by_search(r, g, s, &to, level, kept);
     select_sort(s->near, n);
     kept = fill(g, s, n, kept, width, false);
     kept = fill(g, s, n, kept, width, true);
@@ -167,6 +168,7 @@ uint32_t regraph_row(const struct regraph *r, struct scratch *s, uint32_t slot, 
 {
     struct graph g = r->g;
     g.self = slot;
+    g.pair = s->pair;
     uint32_t n = graph_copy_row(&g, slot, level, ids), i = 0;
     while (i < n && usable(r, &g, ids[i], level))
         i++;
@@ -277,16 +279,16 @@ static void walk(const struct regraph *r, struct reaching *w)
 static uint32_t nearest_reached(const struct regraph *r, const struct reaching *w, uint32_t item)
 {
     const uint32_t *row = regraph_row0(r, item), slot = r->slots[item];
-    const float *v = edit_vec(r->g.edit, slot);
     struct graph g = r->g;
     g.self = slot;
+    const struct target to = graph_target_node(&g, slot, r->scratch->query);
     struct near best = {0, 0};
     for (uint32_t i = 0; i < g.M0 && row[i] != 0; i++) {
-        struct near c = near_to(&g, v, row[i]);
+        struct near c = near_to(&g, &to, row[i]);
         if (w->seen[r->item[c.id] - 1] && (best.id == 0 || c.dist < best.dist))
             best = c;
     }
-    uint32_t n = best.id == 0 ? collect_by_search(r, &g, r->scratch, v, 0, 0) : 0;
+    uint32_t n = best.id == 0 ? collect_by_search(r, &g, r->scratch, &to, 0, 0) : 0;
     for (uint32_t i = 0; i < n && best.id == 0; i++)
         if (w->seen[r->item[r->scratch->near[i].id] - 1])
             best = r->scratch->near[i];
@@ -371,8 +373,8 @@ static navmap_status choose_items(struct regraph *r, bool deleted)
 navmap_status regraph_begin(struct regraph *r, navmap_index *ix, bool deleted)
 {
     *r = (struct regraph){.ix = ix};
-    graph_of_edit(store_edit(ix->store), &ix->distance, &r->g);
     TRY(scratch_take(&ix->shelf, ix->layout, &r->scratch));
+    graph_of_edit(store_edit(ix->store), &ix->distance, r->scratch, &r->g);
     TRY(choose_items(r, deleted));
     if (index_flat(ix))
         return NAVMAP_OK;

@@ -18,6 +18,7 @@
 #include "engine/index.h"
 
 #include "engine/select.h"
+#include "engine/walk.h"
 #include "storage/fail.h"
 
 #define DEAD_MIN 1024u
@@ -38,10 +39,10 @@ navmap_status repair_reserve(navmap_index *ix, struct scratch *s, const struct g
     return scratch_reserve_build(s, ix->layout, near < repair_beam(ix) ? repair_beam(ix) : near);
 }
 
-static struct graph graph_around(const navmap_index *ix, uint32_t slot)
+static struct graph graph_around(const navmap_index *ix, struct scratch *s, uint32_t slot)
 {
     struct graph g;
-    graph_of_edit(store_edit(ix->store), &ix->distance, &g);
+    graph_of_edit(store_edit(ix->store), &ix->distance, s, &g);
     g.self = slot;
     return g;
 }
@@ -57,13 +58,13 @@ static bool names_member(const navmap_index *ix, const struct graph *g, uint32_t
     return false;
 }
 
-static struct near near_to(const struct graph *g, const float *v, uint32_t id)
+static struct near near_to(const struct graph *g, const struct target *to, uint32_t id)
 {
-    return (struct near){distance_hint(g->distance, v, edit_vec(g->edit, id)), id};
+    return (struct near){graph_distance(g, to, id), id};
 }
 
 /* Candidates behind a dead neighbour: what it linked to.  s->visited keeps each id single. */
-static uint32_t collect_behind(const struct graph *g, struct scratch *s, const float *v,
+static uint32_t collect_behind(const struct graph *g, struct scratch *s, const struct target *to,
                                uint32_t dead, uint32_t level, uint32_t n)
 {
     const _Atomic uint32_t *row = graph_edit_row(g, dead, level);
@@ -73,20 +74,20 @@ static uint32_t collect_behind(const struct graph *g, struct scratch *s, const f
         if (id == 0 || id >= g->nslots || visited_test_set(&s->visited, id))
             continue;
         if (graph_linkable(g, id, level))
-            s->near[n++] = near_to(g, v, id);
+            s->near[n++] = near_to(g, to, id);
     }
     return n;
 }
 
 /* When a whole neighbourhood has died: look for a new one from the entry. */
 static uint32_t collect_by_search(const navmap_index *ix, const struct graph *g, struct scratch *s,
-                                  const float *v, uint32_t level, uint32_t kept)
+                                  const struct target *to, uint32_t level, uint32_t kept)
 {
     uint32_t slot, top, found_n, n = 0;
     if (!graph_entry(g, store_root(ix->store).entry, &slot, &top) || top < level)
         return 0;
-    slot = graph_descend(g, v, slot, top, level);
-    graph_search(g, s, v, slot, level, repair_beam(ix));
+    slot = graph_descend(g, s, to, slot, top, level);
+    walk_search(g, s, to, slot, level, repair_beam(ix));
     const struct pool_entry *found = pool_finish(&s->pool, &found_n);
     for (uint32_t i = 0; i < found_n; i++) {
         bool have = false;
@@ -103,8 +104,8 @@ static uint32_t collect_by_search(const navmap_index *ix, const struct graph *g,
 static uint32_t refill(const struct graph *g, struct scratch *s, uint32_t n, uint32_t kept,
                        uint32_t width, enum slot_status status, bool copies)
 {
-    const float *self = edit_vec(g->edit, g->self);
-    float zero = distance_hint(g->distance, self, self);
+    const struct target to = graph_target_node(g, g->self, s->pair);
+    float zero = graph_distance(g, &to, g->self);
     bool has_copy = false;
     for (uint32_t i = 0; i < kept; i++)
         has_copy |= s->row[i].dist == zero;
@@ -124,17 +125,17 @@ static uint32_t refill(const struct graph *g, struct scratch *s, uint32_t n, uin
 uint32_t repair_refill(navmap_index *ix, struct scratch *s, const struct graph *g, uint32_t level)
 {
     uint32_t width = level == 0 ? g->M0 : g->M, kept = 0, n = 0;
-    uint32_t *ids = s->fresh, n_ids = graph_copy_row(g, g->self, level, ids);
-    const float *v = edit_vec(g->edit, g->self);
+    uint32_t *ids = s->ids, n_ids = graph_copy_row(g, g->self, level, ids);
+    const struct target to = graph_target_node(g, g->self, s->query);
     visited_clear(&s->visited);
     for (uint32_t i = 0; i < n_ids; i++)
         if (!visited_test_set(&s->visited, ids[i]) && graph_linkable(g, ids[i], level))
-            s->row[kept++] = near_to(g, v, ids[i]);
+            s->row[kept++] = near_to(g, &to, ids[i]);
     for (uint32_t i = 0; i < n_ids; i++)
         if (!graph_linkable(g, ids[i], level))
-            n = collect_behind(g, s, v, ids[i], level, n);
+            n = collect_behind(g, s, &to, ids[i], level, n);
     if (kept + n < width / 4)
-        n = collect_by_search(ix, g, s, v, level, kept);
+        n = collect_by_search(ix, g, s, &to, level, kept);
     select_sort(s->near, n);
     kept = refill(g, s, n, kept, width, SLOT_LIVE, false);
     kept = refill(g, s, n, kept, width, SLOT_DELETED, false);
@@ -153,7 +154,7 @@ static void repair_row(navmap_index *ix, struct scratch *s, const struct graph *
 /* All rows of one slot. */
 static navmap_status repair_slot(navmap_index *ix, struct scratch *s, uint32_t slot)
 {
-    struct graph g = graph_around(ix, slot);
+    struct graph g = graph_around(ix, s, slot);
     if (STATE_STATUS(edit_state(g.edit, slot)) == SLOT_FREE || store_sweep_member(ix->store, slot))
         return NAVMAP_OK; /* R3 */
     uint32_t levels = TAG_LEVEL(edit_tag(g.edit, slot)->up);
@@ -163,7 +164,7 @@ static navmap_status repair_slot(navmap_index *ix, struct scratch *s, uint32_t s
             continue;
         if (!room) {
             TRY(store_sweep_room(ix->store, levels + 1));
-            g = graph_around(ix, slot);
+            g = graph_around(ix, s, slot);
             room = true;
         }
         repair_row(ix, s, &g, level);
@@ -192,7 +193,8 @@ uint32_t repair_heir(struct scratch *s, const struct graph *g, uint32_t slot, ui
     uint32_t heir = 0;
     for (uint32_t level = top + 1; level-- > 0 && heir == 0;) {
         uint32_t n;
-        graph_search(g, s, edit_vec(g->edit, slot), slot, level, g->M);
+        const struct target to = graph_target_node(g, slot, s->query);
+        walk_search(g, s, &to, slot, level, g->M);
         const struct pool_entry *found = pool_finish(&s->pool, &n);
         if (n > 0)
             heir = found[0].id;
@@ -203,7 +205,7 @@ uint32_t repair_heir(struct scratch *s, const struct graph *g, uint32_t slot, ui
 /* R2. */
 static void move_entry(navmap_index *ix, struct scratch *s)
 {
-    struct graph g = graph_around(ix, 0);
+    struct graph g = graph_around(ix, s, 0);
     uint32_t slot, top;
     if (!graph_entry(&g, store_root(ix->store).entry, &slot, &top) ||
         !store_sweep_member(ix->store, slot))
@@ -237,7 +239,7 @@ static navmap_status sweep_portion(navmap_index *ix, struct scratch *s, uint64_t
         if (dead == 0)
             return NAVMAP_OK;
     }
-    struct graph g = graph_around(ix, 0);
+    struct graph g = graph_around(ix, s, 0);
     TRY(repair_reserve(ix, s, &g));
     move_entry(ix, s);
     uint32_t cursor = store_sweep_cursor(ix->store);

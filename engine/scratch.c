@@ -1,7 +1,9 @@
 /* scratch.c -- taking, growing and giving back the working memory of a call. */
 #include "engine/scratch.h"
 
+#include <stdbool.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "storage/fail.h"
 
@@ -13,14 +15,60 @@ static void scratch_free(struct scratch *s)
     pool_free(&s->pool);
     rank_free(&s->rank);
     free(s->vector);
-    free(s->fresh);
-    free(s->vectors);
+    free(s->code);
+    free(s->query);
+    free(s->pair);
+    for (uint32_t i = 0; i < 2; i++) {
+        free(s->hops[i].ids);
+        free(s->hops[i].codes);
+        free(s->hops[i].vectors);
+    }
+    free(s->asks.rows);
     free(s->dists);
+    free(s->ids);
     free(s->near);
     free(s->aside);
     free(s->row);
     free(s->chosen);
     free(s);
+}
+
+static void *lines(uint64_t bytes)
+{
+    void *p = aligned_alloc(CODES_LINE, (bytes + CODES_LINE - 1) / CODES_LINE * CODES_LINE);
+    if (p)
+        memset(p, 0, bytes);
+    return p;
+}
+
+static bool reserve_row(struct scratch *s, const struct layout *layout)
+{
+    const uint32_t n = layout->M0 + 1;
+    s->vector = calloc(1, layout->vec_stride);
+    s->dists = calloc(n, sizeof *s->dists);
+    s->ids = calloc(n, sizeof *s->ids);
+    uint32_t ring = 64;
+    while (ring < ASKS_HOPS * n)
+        ring *= 2;
+    s->asks.mask = ring - 1;
+    s->asks.rows = calloc(ring, sizeof *s->asks.rows);
+    bool ok = s->vector && s->dists && s->ids && s->asks.rows;
+    for (uint32_t i = 0; i < 2; i++) {
+        struct hop *hop = &s->hops[i];
+        hop->ids = calloc(n, sizeof *hop->ids);
+        hop->codes = calloc(n, sizeof *hop->codes);
+        hop->vectors = calloc(n, sizeof *hop->vectors);
+        ok = ok && hop->ids && hop->codes && hop->vectors;
+    }
+    return ok;
+}
+
+static bool reserve_codes(struct scratch *s, uint32_t stride)
+{
+    s->code = lines(stride);
+    s->query = lines(codes_query_bytes(stride));
+    s->pair = lines(codes_query_bytes(stride));
+    return s->code && s->query && s->pair;
 }
 
 navmap_status scratch_take(struct shelf *shelf, const struct layout *layout,
@@ -37,13 +85,8 @@ navmap_status scratch_take(struct shelf *shelf, const struct layout *layout,
         }
     }
     struct scratch *s = calloc(1, sizeof *s);
-    if (s) {
-        s->vector = calloc(1, layout->vec_stride);
-        s->fresh = calloc(layout->M0 + 1, sizeof *s->fresh);
-        s->vectors = calloc(layout->M0 + 1, sizeof *s->vectors);
-        s->dists = calloc(layout->M0 + 1, sizeof *s->dists);
-    }
-    if (!s || !s->vector || !s->fresh || !s->vectors || !s->dists) {
+    if (!s || !reserve_row(s, layout) ||
+        (layout->code_stride != 0 && !reserve_codes(s, layout->code_stride))) {
         scratch_free(s);
         return fail(NAVMAP_ENOMEM, "no working memory for a call on %u dimensions", layout->dim);
     }

@@ -14,6 +14,7 @@
 #include <stdatomic.h>
 #include <stdint.h>
 
+#include "engine/distance/codes.h"
 #include "engine/pool.h"
 #include "engine/rank.h"
 #include "engine/visited.h"
@@ -27,15 +28,44 @@ struct near {
     uint32_t id;
 };
 
+/* The neighbours of one node that were not met before: M0 + 1 of each. */
+struct hop {
+    uint32_t n;
+    uint32_t asked; /* what asks.tail was when the last of them was put there */
+    uint32_t *ids;
+    const uint8_t **codes; /* where their code rows are, or, without codes, ... */
+    const float **vectors; /* ... their vectors */
+};
+
+/* Rows that are to be fetched into the cache and were not asked for yet, first come, first served. */
+struct asks {
+    const uint8_t **rows; /* a ring */
+    uint32_t mask;        /* its size less one */
+    uint32_t head, tail;  /* numbers of the next to be asked for, and of the next to come */
+};
+#define ASKS_HOPS 4u /* widest hops that a ring has room for */
+
+/* What walks did with this memory since it was made. */
+struct tally {
+    uint64_t measured; /* distances on the way, of codes or of vectors */
+    uint64_t expanded; /* rows read on level 0 */
+    uint64_t exact;    /* vectors measured at the end */
+};
+
 struct scratch {
+    struct tally tally;
     struct visited visited;
     struct pool pool;
     struct rank rank;
-    float
-        *vector; /* vec_stride bytes: the query or the new vector, normalised for cosine; padded */
-    uint32_t *fresh;       /* M0: unvisited ids of the row being expanded, ... */
-    const float **vectors; /* ... where their vectors are, */
-    float *dists;          /* ... and how far away; M0 + 1 of each */
+    /* vec_stride bytes: the query or the new vector, normalised for cosine; padded with zeros. */
+    float *vector;
+    uint8_t *code;             /* its code row; NULL without codes, as the next two */
+    struct codes_query *query; /* the code as a query */
+    struct codes_query *pair;  /* another one's: graph.h */
+    struct hop hops[2];
+    struct asks asks;
+    float *dists;  /* M0 + 1: of a hop's */
+    uint32_t *ids; /* M0 + 1: adding and repairing */
     /* Adding and repairing only: */
     struct near *near;   /* candidates of a selection */
     struct near *aside;  /* select.c: copies put aside */
@@ -48,7 +78,7 @@ struct shelf {
     struct scratch *_Atomic slots[SCRATCH_SHELF];
 };
 
-/* From the shelf or new, with room for dim and M0 of `layout`. */
+/* From the shelf or new, with room for dim, codes and M0 of `layout`. */
 navmap_status scratch_take(struct shelf *shelf, const struct layout *layout,
                            struct scratch **ret_scratch) NAVMAP_MUST_USE;
 void scratch_give(struct shelf *shelf, struct scratch *scratch);

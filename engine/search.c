@@ -1,128 +1,22 @@
-/* search.c -- queries: the reader protocol around the beam search, the answers' last check, and
- * the rows of a batch among threads.
+/* search.c -- queries: what a call checks, and the rows of a batch among threads and in one.
  *
- * Nothing here allocates once a thread's working memory is large enough (a list of labels apart,
- * which is prepared once a call), takes a lock but the one for the view (for a pointer and a
- * counter), or makes a system call.  The steps q1..q6 are those of storage/store.h; the same code
- * runs in the writer's process and in readers'.
+ * A thread answers up to LANES rows at once, a step of one walk after a step of another: while one
+ * waits for memory the others work.  Single queries, and those that are not plain walks, are
+ * answered one after the other (query.c).
  *
- * Q1  A (label, distance) pair that leaves was read between two looks at the state word that show
- *     the same generation and a slot that was not FREE: it was committed at some instant.
- * Q2  Fewer than k are returned only after an exact scan found no more.
  * Q3  A row does not depend on who answers it: a batch is the same for any number of threads, the
  *     error that it ends with included (the lowest row that came short), unless a row fails.
  */
-#include "engine/index.h"
+#include "engine/query.h"
 
 #include <math.h>
 #include <stdio.h>
 
 #include "storage/fail.h"
 
-#define ATTEMPTS 4 /* q6: one, and three more when re-used slots were dropped */
 #define DEFAULT_EF 10u
+#define LANES 2u
 #define ROWS_ALONE 4u /* rows for each thread that are not worth waking one, as hnswlib has it */
-
-bool index_read_hit(const navmap_index *ix, const struct view *v, const float *query, uint32_t slot,
-                    uint32_t word, struct hit *ret_hit)
-{
-    uint64_t label = view_tag_label(v, slot);
-    float d = ix->distance.fn(query, view_vec(v, slot), ix->distance.dim);
-    fence_acquire(); /* pairing "payload": a byte of the next life shows the next generation too */
-    uint32_t after = atomic_load_explicit(view_state(v, slot), memory_order_relaxed);
-    if (STATE_GEN(after) != STATE_GEN(word) || STATE_STATUS(after) == SLOT_FREE)
-        return false;
-    *ret_hit = (struct hit){label, d == d ? d : INFINITY, slot, word};
-    return true;
-}
-
-/* q5 and q6: exact distances of the beam's results, the best k first in s->rank.  The hints were
- * computed by the same kernel, so as long as they prove right (no slot was rewritten meanwhile)
- * the hits beyond the k-th cannot change the answer and are not read again. */
-static void rerank(const navmap_index *ix, struct scratch *s, const struct filter *filter,
-                   const struct view *v, const float *query, uint64_t k, uint64_t e0)
-{
-    uint32_t n;
-    const struct pool_entry *found = pool_finish(&s->pool, &n);
-    bool all = false, checked = false, unique = true;
-    rank_reset(&s->rank, n ? n : 1);
-    for (uint32_t i = 0;; i++) {
-        bool enough = s->rank.n >= k && (i == n || found[i].dist > found[i - 1].dist);
-        if (!checked && (i == n || (enough && !all))) {
-            fence_acquire(); /* pairing "apply" */
-            unique = view_load64(&view_live(v)->apply_begin, memory_order_relaxed) == e0;
-            checked = true;
-            all |= !unique;
-        }
-        if (i == n || (enough && !all))
-            break;
-        struct hit hit;
-        if (!index_read_hit(ix, v, query, found[i].id, found[i].word, &hit) ||
-            (filter && !filter_lists(filter, hit.label))) { /* F1 */
-            all = true;
-            continue;
-        }
-        all |= hit.dist != found[i].dist && hit.dist < FLT_MAX;
-        rank_offer(&s->rank, &hit);
-    }
-    if (unique)
-        rank_sort(&s->rank);
-    else
-        rank_unique(&s->rank);
-    if (s->rank.n > k)
-        s->rank.n = k;
-}
-
-/* One walk over one view; *ret_retry when slots re-used under it left fewer than k.  A walk that
- * the sieve gave up leaves nothing. */
-static navmap_status search_once(navmap_index *ix, struct scratch *s, const struct filter *filter,
-                                 const float *query, uint64_t k, uint32_t ef, bool *ret_retry)
-{
-    struct view *v;
-    struct graph g;
-    struct sieve sieve = {0};
-    uint32_t slot, level;
-    TRY(store_view_begin(ix->store, &v)); /* q1 */
-    graph_of_view(v, &ix->distance, &g);
-    uint64_t e0 = view_load64(&view_live(v)->apply_end, memory_order_acquire); /* q2 */
-    uint64_t entry = view_load64(&view_root(v)->entry, memory_order_acquire);
-    uint32_t beam = ef < g.nslots ? ef : g.nslots;
-    navmap_status status = scratch_reserve(s, beam, g.nslots);
-    if (status == NAVMAP_OK)
-        status = rank_reserve(&s->rank, beam);
-    if (status != NAVMAP_OK) {
-        store_view_end(ix->store, v);
-        return status;
-    }
-    rank_reset(&s->rank, 1);
-    uint64_t found = 0;
-    if (filter) {
-        sieve_begin(&sieve, filter, v, e0, beam);
-        g.sieve = &sieve;
-    }
-    if (graph_entry(&g, entry, &slot, &level)) {
-        slot = graph_descend(&g, query, slot, level, 0);
-        graph_search(&g, s, query, slot, 0, beam);
-        if (!sieve.halt) {
-            rerank(ix, s, filter, v, query, k, e0);
-            found = s->pool.n;
-        }
-    }
-    store_view_end(ix->store, v);
-    *ret_retry = s->rank.n < k && found >= k;
-    return sieve.stopped ? filter_stopped() : NAVMAP_OK;
-}
-
-navmap_status index_walk(navmap_index *ix, struct scratch *s, const struct filter *filter,
-                         const float *query, uint64_t k, uint32_t ef)
-{
-    if (index_flat(ix) || (filter && filter_prefers_scan(filter, k, ef)))
-        return index_scan(ix, s, filter, query, k);
-    bool retry = true;
-    for (int attempt = 0; retry && attempt < ATTEMPTS; attempt++)
-        TRY(search_once(ix, s, filter, query, k, ef, &retry));
-    return s->rank.n >= k ? NAVMAP_OK : index_scan(ix, s, filter, query, k); /* Q2 */
-}
 
 /* Copy the answers out, the rest of the row padded. */
 static void write_row(const struct rank *rank, uint64_t k, uint64_t *ret_labels,
@@ -179,44 +73,167 @@ struct batch {
     navmap_status status;
     char detail[512];
     struct short_row *shorts; /* by worker: its lowest */
+    struct tally *tallies;    /* by worker */
 };
 
-static navmap_status answer_row(const struct batch *b, struct scratch *s, uint64_t i)
+static void fail_batch(struct batch *b, navmap_status status)
+{
+    if (!atomic_exchange(&b->halt, true)) {
+        b->status = status; /* pairing "crew": read after crew_run() */
+        (void)snprintf(b->detail, sizeof b->detail, "%s", navmap_error_detail());
+    }
+}
+
+/* The next row that nobody has taken; false when there is none, or no more to be answered. */
+static bool take_row(struct batch *b, uint64_t *ret_row)
+{
+    if (atomic_load_explicit(&b->halt, memory_order_relaxed))
+        return false;
+    *ret_row = atomic_fetch_add_explicit(&b->next, 1, memory_order_relaxed);
+    return *ret_row < b->nq;
+}
+
+static const float *row_query(const struct batch *b, struct scratch *s, uint64_t row)
 {
     uint32_t dim = b->ix->layout->dim;
-    const float *query = b->queries + i * dim;
-    if (b->ix->distance.normalise) {
-        distance_normalise(query, dim, s->vector);
-        query = s->vector;
-    }
-    rank_reset(&s->rank, 1);
-    if (b->want > 0)
-        TRY(b->searcher(b->ix, s, b->filter, query, b->want, b->ef));
-    write_row(&s->rank, b->k, b->ret_labels + i * b->k, b->ret_distances + i * b->k);
+    const float *query = b->queries + row * dim;
+    if (!b->ix->distance.normalise)
+        return query;
+    distance_normalise(query, dim, s->vector);
+    return s->vector;
+}
+
+/* s->rank is the answer.  A worker's rows ascend, but for those that it has under way at once. */
+static void give_row(struct batch *b, struct scratch *s, uint64_t row, struct short_row *lowest)
+{
+    const struct rank *rank = &s->rank;
+    write_row(rank, b->k, b->ret_labels + row * b->k, b->ret_distances + row * b->k);
     if (b->ret_found)
-        b->ret_found[i] = s->rank.n;
+        b->ret_found[row] = rank->n;
+    if (rank->n < b->k && row < lowest->row)
+        *lowest = (struct short_row){row, rank->n};
+}
+
+/* Rows one after the other, until there are no more. */
+static void answer_singly(struct batch *b, struct scratch *s, struct short_row *lowest)
+{
+    navmap_status status = NAVMAP_OK;
+    for (uint64_t row; status == NAVMAP_OK && take_row(b, &row);) {
+        rank_reset(&s->rank, 1);
+        if (b->want > 0)
+            status = b->searcher(b->ix, s, b->filter, row_query(b, s, row), b->want, b->ef);
+        if (status == NAVMAP_OK)
+            give_row(b, s, row, lowest);
+    }
+    if (status != NAVMAP_OK)
+        fail_batch(b, status);
+}
+
+/* Rows side by side ---------------------------------------------------------------------------*/
+
+struct lane {
+    struct query q;
+    uint64_t row;
+    bool busy;
+};
+
+static navmap_status lane_begin(const struct batch *b, struct lane *lane, struct scratch *s,
+                                struct asks *asks, uint64_t row)
+{
+    lane->row = row;
+    lane->q = (struct query){
+        .ix = b->ix, .s = s, .vector = row_query(b, s, row), .k = b->want, .ef = b->ef};
+    TRY(query_begin(&lane->q));
+    if (lane->q.walking)
+        walk_share(&lane->q.walk, asks);
+    lane->busy = true;
     return NAVMAP_OK;
 }
 
-/* A worker's share: rows until there are no more.  Its own rows ascend. */
+/* A row that came short is answered anew by itself: with more attempts, and a scan at the end. */
+static navmap_status lane_end(struct batch *b, struct lane *lane, struct short_row *lowest)
+{
+    struct query *q = &lane->q;
+    bool retry;
+    lane->busy = false;
+    TRY(query_end(q, &retry));
+    if (q->s->rank.n < q->k)
+        TRY(index_walk(q->ix, q->s, NULL, q->vector, q->k, q->ef));
+    give_row(b, q->s, lane->row, lowest);
+    return NAVMAP_OK;
+}
+
+/* One step of a lane, or its end and the beginning of another row. */
+static navmap_status lane_go_on(struct batch *b, struct lane *lane, struct asks *asks,
+                                struct short_row *lowest)
+{
+    struct scratch *s = lane->q.s;
+    uint64_t row;
+    if (lane->q.walking && walk_step(&lane->q.walk))
+        return NAVMAP_OK;
+    TRY(lane_end(b, lane, lowest));
+    return take_row(b, &row) ? lane_begin(b, lane, s, asks, row) : NAVMAP_OK;
+}
+
+static void answer_in_lanes(struct batch *b, struct scratch *const *s, struct short_row *lowest)
+{
+    struct lane lanes[LANES];
+    navmap_status status = NAVMAP_OK;
+    uint32_t busy = 0;
+    for (uint32_t i = 0; i < LANES; i++)
+        lanes[i].busy = false;
+    for (uint64_t row; busy < LANES && status == NAVMAP_OK && take_row(b, &row); busy++)
+        status = lane_begin(b, &lanes[busy], s[busy], &s[0]->asks, row);
+    while (busy > 0 && status == NAVMAP_OK) {
+        busy = 0;
+        for (uint32_t i = 0; i < LANES && status == NAVMAP_OK; i++) {
+            if (lanes[i].busy)
+                status = lane_go_on(b, &lanes[i], &s[0]->asks, lowest);
+            busy += lanes[i].busy;
+        }
+    }
+    bool retry;
+    for (uint32_t i = 0; i < LANES; i++) /* the views must be given back */
+        if (lanes[i].busy && query_end(&lanes[i].q, &retry) != NAVMAP_OK)
+            continue; /* the first failure is the one to tell of */
+    if (status != NAVMAP_OK)
+        fail_batch(b, status);
+}
+
+/* Plain walks, of which there are several for each thread. */
+static bool side_by_side(const struct batch *b)
+{
+    return b->searcher == index_walk && !b->filter && !index_flat(b->ix) && b->want > 0 &&
+           b->nq > 1;
+}
+
+static void count(struct tally *t, struct scratch *s)
+{
+    t->measured += s->tally.measured;
+    t->expanded += s->tally.expanded;
+    t->exact += s->tally.exact;
+    s->tally = (struct tally){0};
+}
+
+/* A worker's share. */
 static void answer_rows(void *ctx, uint32_t worker)
 {
     struct batch *b = ctx;
-    struct short_row *lowest = &b->shorts[worker];
-    struct scratch *s = NULL;
-    navmap_status status = scratch_take(&b->ix->shelf, b->ix->layout, &s);
-    while (status == NAVMAP_OK && !atomic_load_explicit(&b->halt, memory_order_relaxed)) {
-        uint64_t i = atomic_fetch_add_explicit(&b->next, 1, memory_order_relaxed);
-        if (i >= b->nq)
-            break;
-        status = answer_row(b, s, i);
-        if (status == NAVMAP_OK && s->rank.n < b->k && lowest->row == UINT64_MAX)
-            *lowest = (struct short_row){i, s->rank.n};
-    }
-    scratch_give(&b->ix->shelf, s);
-    if (status != NAVMAP_OK && !atomic_exchange(&b->halt, true)) {
-        b->status = status; /* pairing "crew": read after crew_run() */
-        (void)snprintf(b->detail, sizeof b->detail, "%s", navmap_error_detail());
+    struct scratch *s[LANES] = {NULL};
+    const uint32_t n = side_by_side(b) ? LANES : 1;
+    navmap_status status = NAVMAP_OK;
+    for (uint32_t i = 0; i < n && status == NAVMAP_OK; i++)
+        status = scratch_take(&b->ix->shelf, b->ix->layout, &s[i]);
+    if (status != NAVMAP_OK)
+        fail_batch(b, status);
+    else if (n > 1)
+        answer_in_lanes(b, s, &b->shorts[worker]);
+    else
+        answer_singly(b, s[0], &b->shorts[worker]);
+    for (uint32_t i = 0; i < n; i++) {
+        if (s[i])
+            count(&b->tallies[worker], s[i]);
+        scratch_give(&b->ix->shelf, s[i]);
     }
 }
 
@@ -268,6 +285,7 @@ navmap_status index_search(navmap_index *ix, const char *what, index_searcher *s
     struct navmap_search_options o;
     struct filter filter = {0};
     struct short_row shorts[CREW_MAX];
+    struct tally tallies[CREW_MAX] = {{0}};
     TRY(index_check(ix, what));
     TRY(index_copy_options(options, sizeof o, "navmap_search_options", &o));
     TRY(check_request(ix, what, nq, queries, k, ret_labels, ret_distances));
@@ -280,7 +298,8 @@ navmap_status index_search(navmap_index *ix, const char *what, index_searcher *s
                       .ret_labels = ret_labels,
                       .ret_distances = ret_distances,
                       .ret_found = ret_found,
-                      .shorts = shorts};
+                      .shorts = shorts,
+                      .tallies = tallies};
     TRY(live_count(ix, &b.live));
     bool may_fail = nq != 0 && !o.allow_fewer;
     if (may_fail && k > b.live)
@@ -296,6 +315,11 @@ navmap_status index_search(navmap_index *ix, const char *what, index_searcher *s
     navmap_status status = may_fail && k > most ? too_few(&b, UINT64_MAX, most)
                                                 : run_batch(&b, o.num_threads, !may_fail);
     filter_release(&filter);
+    for (uint32_t i = 0; o.ret_counts && i < CREW_MAX; i++) {
+        o.ret_counts->measured += tallies[i].measured;
+        o.ret_counts->expanded += tallies[i].expanded;
+        o.ret_counts->exact += tallies[i].exact;
+    }
     return status;
 }
 

@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/graph_inline.h"
+
 /* Insertion with binary search: rows are short and often nearly sorted, and it keeps equals in
  * order without recursion or room. */
 void select_sort(struct near *near, uint32_t n)
@@ -51,13 +53,20 @@ static uint32_t fill_with_copies(uint32_t slot, struct near *aside, uint32_t n, 
 bool select_is_diverse(const struct graph *g, struct near c, const struct near *taken, uint32_t n)
 {
     enum { GROUP = 4 }; /* most candidates fail against one of the first few */
-    const float *v = edit_vec(g->edit, c.id), *others[GROUP];
+    const uint8_t *codes[GROUP];
+    const float *vectors[GROUP];
+    struct hop hop = {.codes = codes, .vectors = vectors};
+    uint32_t ids[GROUP];
     float d[GROUP];
+    if (n == 0)
+        return true;
+    const struct target to = graph_target_node(g, c.id, g->pair);
     for (uint32_t i = 0; i < n; i += GROUP) {
         uint32_t m = n - i < GROUP ? n - i : GROUP;
         for (uint32_t j = 0; j < m; j++)
-            others[j] = edit_vec(g->edit, taken[i + j].id);
-        g->distance->many(v, others, m, g->distance->dim, d);
+            ids[j] = taken[i + j].id;
+        graph_locate(g, true, to.code != NULL, ids, m, &hop);
+        graph_measure(g, &to, &hop, m, d);
         for (uint32_t j = 0; j < m; j++)
             if (d[j] < c.dist)
                 return false;
@@ -72,8 +81,8 @@ uint32_t select_diverse(const struct graph *g, uint32_t slot, const struct near 
         memmove(ret_chosen, near, n * sizeof *near);
         return n;
     }
-    const float *v = edit_vec(g->edit, slot);
-    float self = distance_hint(g->distance, v, v);
+    const struct target to = graph_target_node(g, slot, g->pair);
+    float self = graph_distance(g, &to, slot);
     uint32_t copies = 0, n_aside = 0, n_passed = 0, taken = 0;
     for (uint32_t i = 0; i < n; i++)
         if (near[i].dist == self && copies++ > 0)
@@ -107,12 +116,13 @@ uint32_t select_shrink(const struct graph *g, struct scratch *s, uint32_t slot,
         uint32_t id = row_get(row, i);
         if (id == 0 || id >= g->nslots || id == slot || !graph_linkable(g, id, level))
             continue;
-        s->vectors[n] = edit_vec(g->edit, id);
+        s->ids[n] = id;
         s->row[n++].id = id;
     }
-    g->distance->many(edit_vec(g->edit, slot), s->vectors, n, g->distance->dim, s->dists);
+    const struct target to = graph_target_node(g, slot, g->pair);
+    graph_distances(g, s, &to, s->ids, n, s->dists);
     for (uint32_t i = 0; i < n; i++)
-        s->row[i].dist = s->dists[i] < FLT_MAX ? s->dists[i] : FLT_MAX;
+        s->row[i].dist = s->dists[i];
     s->row[n++] = newcomer;
     if (n <= width)
         return n; /* the dead made room */

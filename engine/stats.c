@@ -49,6 +49,7 @@ static struct navmap_stats stats_of(const struct layout *l, const struct store_s
         .upper_bytes = s->upper_bytes,
         .tag_bytes = s->tag_bytes,
         .code_bytes = s->code_bytes,
+        .codes = l->code_scheme != 0 ? NAVMAP_CODES_I8 : NAVMAP_CODES_NONE,
         .vector_bytes = s->vec_bytes,
     };
 }

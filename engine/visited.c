@@ -16,9 +16,11 @@ navmap_status visited_reserve(struct visited *v, uint64_t nslots)
         n = need;
     if (n < 64)
         n = 64;
-    uint64_t cap = n / 8; /* 32 bytes of words for each byte of note */
+    /* 16 bytes of words for each of note, and room for a row, whose last entry may be written in
+     * vain. */
+    uint64_t cap = n / 8 + VISITED_ROW;
     uint64_t *words = calloc(n, sizeof *words);
-    uint32_t *touched = malloc(cap * sizeof *touched);
+    uint32_t *touched = malloc((cap + 1) * sizeof *touched);
     if (!words || !touched) {
         free(words);
         free(touched);
@@ -30,6 +32,7 @@ navmap_status visited_reserve(struct visited *v, uint64_t nslots)
     v->touched = touched;
     v->n_words = n;
     v->cap_touched = (uint32_t)cap;
+    v->words[0] = 1;
     return NAVMAP_OK;
 }
 
@@ -42,6 +45,8 @@ void visited_free(struct visited *v)
 
 void visited_clear(struct visited *v)
 {
+    if (!v->words)
+        return;
     if (v->overflow)
         memset(v->words, 0, v->n_words * sizeof *v->words);
     else
@@ -49,4 +54,5 @@ void visited_clear(struct visited *v)
             v->words[v->touched[i]] = 0;
     v->n_touched = 0;
     v->overflow = false;
+    v->words[0] = 1;
 }

@@ -61,15 +61,31 @@ static uint32_t slots_in_use(const struct view *v)
 
 /* The environment found by the path is that of the index that is mapped: its directory may have
  * been removed, and another one made in its place. */
-static bool wal_belongs(const struct store *s, struct wal *w)
+static navmap_status check_belongs(const struct store *s, struct wal *w)
 {
     struct wal_txn t;
     struct wal_id id;
-    if (wal_txn_read(w, &t) != NAVMAP_OK)
-        return false;
+    TRY(wal_txn_read(w, &t));
     navmap_status status = wal_get_id(&t, &id);
     wal_txn_abort(&t);
-    return status == NAVMAP_OK && store_check_identity(s, &id, &s->layout, s->path) == NAVMAP_OK;
+    TRY(status);
+    return store_check_identity(s, &id, &s->layout, s->path);
+}
+
+static navmap_status open_lookup_wal(struct store *s, struct wal **ret_wal)
+{
+    struct wal *w = NULL;
+    TRY(lock_opening_shared(&s->lock, 1.0));
+    navmap_status status = wal_acquire(s->path, false, &w);
+    lock_opening_release(&s->lock);
+    TRY(status);
+    status = check_belongs(s, w);
+    if (status != NAVMAP_OK) {
+        wal_release(w);
+        return status;
+    }
+    *ret_wal = w;
+    return NAVMAP_OK;
 }
 
 /* A reader's environment, opened when first needed; NULL = look-ups by scan. */
@@ -81,18 +97,9 @@ static struct wal *lookup_wal(struct store *s)
         return s->wal;
     (void)pthread_mutex_lock(&s->wal_lock);
     if (!s->wal && !s->wal_refused) {
-        s->wal_refused = true;
-        if (lock_opening_shared(&s->lock, 1.0) == NAVMAP_OK) {
-            navmap_status status = wal_acquire(s->path, false, &s->wal);
-            /* Memory comes back; permission does not. */
-            s->wal_refused = status != NAVMAP_OK && status != NAVMAP_ENOMEM;
-            lock_opening_release(&s->lock);
-            if (!s->wal_refused && !wal_belongs(s, s->wal)) {
-                wal_release(s->wal);
-                s->wal = NULL;
-                s->wal_refused = true;
-            }
-        }
+        navmap_status status = open_lookup_wal(s, &s->wal);
+        /* Memory comes back; permission does not. */
+        s->wal_refused = status != NAVMAP_OK && status != NAVMAP_ENOMEM;
     }
     struct wal *w = s->wal;
     (void)pthread_mutex_unlock(&s->wal_lock);

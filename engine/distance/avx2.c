@@ -9,6 +9,7 @@
 #include <immintrin.h>
 #include <stdbool.h>
 
+#include "engine/distance/codes_levels.h"
 #include "engine/distance/fours.h"
 
 #define TARGET __attribute__((target("avx2")))
@@ -138,5 +139,5 @@ TARGET static void avx2_ip_many(const float *query, const float *const *stored, 
     distance_by_fours(avx2_ip, four_ip, query, stored, n, dim, ret);
 }
 
-const struct distance_kernels distance_avx2 = {"avx2", avx2_l2, avx2_ip, avx2_l2_many,
-                                               avx2_ip_many};
+const struct distance_kernels distance_avx2 = {"avx2",       avx2_l2,      avx2_ip,
+                                               avx2_l2_many, avx2_ip_many, codes_many_avx2};

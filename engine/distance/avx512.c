@@ -10,6 +10,7 @@
 #include <immintrin.h>
 #include <stdbool.h>
 
+#include "engine/distance/codes_levels.h"
 #include "engine/distance/fours.h"
 
 #define TARGET __attribute__((target("avx512f")))
@@ -109,5 +110,7 @@ TARGET static void avx512_ip_many(const float *query, const float *const *stored
     distance_by_fours(avx512_ip, four_ip, query, stored, n, dim, ret);
 }
 
-const struct distance_kernels distance_avx512 = {"avx512", avx512_l2, avx512_ip, avx512_l2_many,
-                                                 avx512_ip_many};
+const struct distance_kernels distance_avx512 = {"avx512",       avx512_l2,      avx512_ip,
+                                                 avx512_l2_many, avx512_ip_many, codes_many_avx512};
+const struct distance_kernels distance_vnni = {"avx512vnni",   avx512_l2,      avx512_ip,
+                                               avx512_l2_many, avx512_ip_many, codes_many_vnni};

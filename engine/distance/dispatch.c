@@ -14,6 +14,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#if defined(__aarch64__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+#endif
 
 #include "engine/distance/distance.h"
 #include "engine/navmap.h"
@@ -35,12 +39,21 @@ static bool always(void)
 static bool has_avx512(void)
 {
     __builtin_cpu_init();
-    return __builtin_cpu_supports("avx512f");
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw");
+}
+static bool has_vnni(void)
+{
+    return has_avx512() && __builtin_cpu_supports("avx512vnni");
 }
 static bool has_avx2(void)
 {
     __builtin_cpu_init();
     return __builtin_cpu_supports("avx2");
+}
+#elif defined(__aarch64__) && !defined(DISTANCE_TSAN_BUILD)
+static bool has_dot(void)
+{
+    return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0;
 }
 #endif
 
@@ -48,9 +61,11 @@ static bool has_avx2(void)
 static const struct level levels[] = {
 #ifndef DISTANCE_TSAN_BUILD /* D1 */
 #if defined(__x86_64__)
+    {&distance_vnni, has_vnni},
     {&distance_avx512, has_avx512},
     {&distance_avx2, has_avx2},
 #elif defined(__aarch64__)
+    {&distance_dot, has_dot},
     {&distance_neon, always},
 #endif
 #endif
@@ -130,13 +145,13 @@ int distance_choose(uint32_t space, uint32_t dim, struct distance *ret_distance)
     const struct distance_kernels *k = current();
     switch (space) {
     case NAVMAP_L2:
-        *ret_distance = (struct distance){k->l2, k->l2_many, dim, 0, k->name};
+        *ret_distance = (struct distance){k->l2, k->l2_many, k->codes, dim, space, 0, k->name};
         return 0;
     case NAVMAP_IP:
-        *ret_distance = (struct distance){k->ip, k->ip_many, dim, 0, k->name};
+        *ret_distance = (struct distance){k->ip, k->ip_many, k->codes, dim, space, 0, k->name};
         return 0;
     case NAVMAP_COSINE:
-        *ret_distance = (struct distance){k->ip, k->ip_many, dim, 1, k->name};
+        *ret_distance = (struct distance){k->ip, k->ip_many, k->codes, dim, space, 1, k->name};
         return 0;
     default:
         return -1;

@@ -19,15 +19,8 @@
 #include <float.h>
 #include <stdint.h>
 
+#include "engine/distance/codes.h"
 #include "storage/status.h"
-
-#if defined(__SANITIZE_THREAD__)
-#define DISTANCE_TSAN_BUILD 1
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define DISTANCE_TSAN_BUILD 1
-#endif
-#endif
 
 /* Smaller is nearer.  `stored` is a vector of the file or a stage (D1). */
 typedef float distance_fn(const float *query, const float *stored, uint32_t dim);
@@ -42,6 +35,7 @@ struct distance_kernels {
     distance_fn *ip;  /* 1 - dot product */
     distance_many_fn *l2_many;
     distance_many_fn *ip_many;
+    codes_many_fn *codes; /* of codes, whatever the metric */
 };
 
 /* Plain C; the definition that every other level is tested against. */
@@ -49,10 +43,12 @@ extern const struct distance_kernels distance_scalar;
 /* Defined only where the compiler's target can have them; dispatch.c alone names them. */
 extern const struct distance_kernels distance_avx2;
 extern const struct distance_kernels distance_avx512;
+extern const struct distance_kernels distance_vnni; /* its codes only are other than avx512's */
 extern const struct distance_kernels distance_neon;
+extern const struct distance_kernels distance_dot; /* likewise, than neon's */
 
 /* The levels that this machine and this build have, best first, scalar last; returns how many. */
-#define DISTANCE_LEVELS_MAX 3u
+#define DISTANCE_LEVELS_MAX 4u
 uint32_t distance_levels(const struct distance_kernels *ret_levels[DISTANCE_LEVELS_MAX]);
 
 /* Settle the level for the life of this process: the best one, or the one that the environment
@@ -65,8 +61,10 @@ navmap_status distance_settle(void) NAVMAP_MUST_USE;
 struct distance {
     distance_fn *fn;
     distance_many_fn *many;
+    codes_many_fn *codes;
     uint32_t dim;
-    int normalise; /* cosine: vectors and queries are scaled to length one first */
+    uint32_t space; /* enum navmap_space */
+    int normalise;  /* cosine: vectors and queries are scaled to length one first */
     const char *name;
 };
 

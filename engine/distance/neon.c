@@ -8,6 +8,7 @@
 #include <arm_neon.h>
 #include <stdbool.h>
 
+#include "engine/distance/codes_levels.h"
 #include "engine/distance/fours.h"
 
 /* Sixteen floats: the accumulators of one vector, or a block of one. */
@@ -147,5 +148,7 @@ static void neon_ip_many(const float *query, const float *const *stored, uint32_
     distance_by_fours(neon_ip, four_ip, query, stored, n, dim, ret);
 }
 
-const struct distance_kernels distance_neon = {"neon", neon_l2, neon_ip, neon_l2_many,
-                                               neon_ip_many};
+const struct distance_kernels distance_neon = {"neon",       neon_l2,      neon_ip,
+                                               neon_l2_many, neon_ip_many, codes_many_neon};
+const struct distance_kernels distance_dot = {"neondot",    neon_l2,      neon_ip,
+                                              neon_l2_many, neon_ip_many, codes_many_dot};

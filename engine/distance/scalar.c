@@ -7,6 +7,7 @@
  * floats gcc 12 keeps them in memory and takes six times as long; as four named vectors both
  * gcc and clang keep them in registers from SSE2 and NEON upwards, without -ffast-math.
  */
+#include "engine/distance/codes_levels.h"
 #include "engine/distance/fours.h"
 
 #include <math.h>
@@ -131,8 +132,8 @@ MAY_RACE static void scalar_ip_many(const float *query, const float *const *stor
     distance_by_fours(scalar_ip, four_ip, query, stored, n, dim, ret);
 }
 
-const struct distance_kernels distance_scalar = {"scalar", scalar_l2, scalar_ip, scalar_l2_many,
-                                                 scalar_ip_many};
+const struct distance_kernels distance_scalar = {"scalar",       scalar_l2,      scalar_ip,
+                                                 scalar_l2_many, scalar_ip_many, codes_many_scalar};
 
 void distance_normalise(const float *v, uint32_t dim, float *ret_v)
 {

@@ -363,7 +363,7 @@ static void test_environment(void **state)
 {
     (void)state;
     static const char *const unknown[] = {"sse9", "AVX2", "scalar ", "avx", "0"};
-    static const char *const all[] = {"avx512", "avx2", "neon", "scalar"};
+    static const char *const all[] = {"avx512vnni", "avx512", "avx2", "neondot", "neon", "scalar"};
     in_child(child_names_a_level, NULL, levels[0]->name);
     in_child(child_names_a_level, "", levels[0]->name);
     for (uint32_t i = 0; i < sizeof unknown / sizeof *unknown; i++)

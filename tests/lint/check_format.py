@@ -31,7 +31,8 @@ def main():
         print(f"skipped: no clang-format {VERSION} here")
         return SKIPPED
     rooms = ("engine", "storage", "tools", "bindings", "tests")
-    files = sorted(str(p) for room in rooms for p in (root / room).rglob("*.[ch]"))
+    ends = ("[ch]", "inc")
+    files = sorted(str(p) for r in rooms for e in ends for p in (root / r).rglob(f"*.{e}"))
     run = subprocess.run(
         [program, "--dry-run", "--ferror-limit=1", *files], capture_output=True, text=True
     )

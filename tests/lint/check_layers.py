@@ -32,7 +32,7 @@ STORAGE_BASE = {
     "layout", "view", "map", "lock", "io", "checksum", "status", "fail", "epoch", "cpus",
     "memory",
 }
-ENGINE_BASE = {"graph", "rank", "select", "pool", "visited", "scratch", "crew", "filter"}
+ENGINE_BASE = {"graph", "rank", "select", "pool", "visited", "scratch", "crew", "filter", "walk"}
 
 # Which files may say a word, as patterns of names; nobody else may.
 ONE_DOOR = (
@@ -105,7 +105,7 @@ def blank(text):
 def read_tree(root):
     sources = {}
     for room in ROOMS:
-        for path in sorted((root / room).rglob("*.[ch]")):
+        for path in sorted(p for end in ("[ch]", "inc") for p in (root / room).rglob(f"*.{end}")):
             text = path.read_text(encoding="utf-8")
             name = path.relative_to(root).as_posix()
             sources[name] = Source(name, text, TOKEN.sub(lambda m: blank(m[0]), text))

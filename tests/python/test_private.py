@@ -334,7 +334,7 @@ def test_stats_of_a_private_one(private, make):
 
 
 def test_simd():
-    assert navmap.simd() in ("scalar", "avx2", "avx512", "neon")
+    assert navmap.simd() in ("scalar", "avx2", "avx512", "avx512vnni", "neon", "neondot")
 
 
 def test_check(either):

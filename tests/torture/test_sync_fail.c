@@ -37,6 +37,8 @@ struct test {
     char image_dir[300];
     uint32_t nth, seen;
     bool armed, fired, written; /* written: the meta write is done, its sync is not */
+    bool attended;
+    struct store *reader;
     enum site site;
     uint64_t by_site[SITES], poisoned, images_checked, unnoticed;
 };
@@ -118,10 +120,23 @@ static bool check_poisoned(struct test *t, char *why, size_t n)
            oracle_check(t->life.oracle, s, lsn, atomic_load(&t->life.oracle->acked_lsn), why, n);
 }
 
+/* A reader of this very process keeps the environment in being, over the failure and the healing:
+ * who opens next must not get it as it is. */
+static void attend(struct test *t)
+{
+    struct store_options options = {STORE_FULL, 10.0, 0};
+    float v[512];
+    if (store_open(t->life.path, STORE_READ, &options, &t->reader) == NAVMAP_OK &&
+        t->life.workload.options.dim <= 512)
+        (void)!store_get(t->reader, truth_label(0), v);
+}
+
 /* The life up to the failure and over it; *ret_status is what the failing call said. */
 static navmap_status live_until_failure(struct test *t)
 {
     TRY(life_create(&t->life));
+    if (t->attended)
+        attend(t);
     for (uint32_t i = 0; i < STEPS && !t->fired; i++)
         TRY(workload_step(&t->life.workload));
     return NAVMAP_OK;
@@ -275,6 +290,7 @@ static bool one(struct test *t, uint64_t round, uint32_t nth, bool written, uint
     t->seen = 0;
     t->fired = false;
     t->armed = true;
+    t->attended = (life_seed >> 1) % 2 == 0;
     life_begin(&t->life, &options, life_seed, &injector);
     navmap_status said = live_until_failure(t);
     t->armed = false;
@@ -286,6 +302,9 @@ static bool one(struct test *t, uint64_t round, uint32_t nth, bool written, uint
     } else if (said != NAVMAP_OK) {
         ok = no(why, sizeof why, "a life without a fault failed");
     }
+    if (store_close(t->reader) != NAVMAP_OK && ok)
+        ok = no(why, sizeof why, "closing the reader");
+    t->reader = NULL;
     m.end = recorder_position(t->life.recorder);
     life_end(&t->life);
     if (t->life.workload.store)

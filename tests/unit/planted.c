@@ -218,8 +218,8 @@ void planted_sum_root(const struct planted *p)
 void planted_sum_payload(const struct planted *p, uint32_t slot)
 {
     struct disk_tag *tag = planted_tag(p, slot);
-    tag->vsum =
-        layout_vsum(&p->layout, tag->label, slot, tag->gen, tag->up, NULL, planted_vec(p, slot));
+    tag->vsum = layout_vsum(&p->layout, tag->label, slot, tag->gen, tag->up,
+                            at(p, layout_code_off(&p->layout, slot)), planted_vec(p, slot));
 }
 
 uint32_t planted_find(const struct planted *p, enum slot_status status, uint32_t level, uint32_t n)

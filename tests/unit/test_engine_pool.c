@@ -56,7 +56,7 @@ static void check_finish(struct pool *p, const struct model *m)
     for (uint32_t i = 0; i < n; i++) {
         assert_int_equal(found[i].id, sorted[i].id);
         assert_true(found[i].dist == sorted[i].dist);
-        assert_int_equal(found[i].word, 1 + 4 * sorted[i].id);
+        assert_int_equal(found[i].word, p->plain ? POOL_WORD : 1 + 4 * sorted[i].id);
     }
     free(sorted);
 }
@@ -67,7 +67,8 @@ static void run(struct pool *p, struct rng *r, uint32_t ef, uint32_t offers,
 {
     struct model m = {malloc(offers * sizeof *m.nodes), 0, ef};
     assert_ok(pool_reserve(p, ef, offers));
-    pool_reset(p, ef);
+    bool plain = results_in_100 >= 100 && rng_below(r, 2) == 0; /* P6 */
+    pool_reset(p, ef, plain);
     uint32_t *order = malloc(offers * sizeof *order);
     for (uint32_t i = 0; i < offers; i++)
         order[i] = i;
@@ -79,7 +80,7 @@ static void run(struct pool *p, struct rng *r, uint32_t ef, uint32_t offers,
     for (uint32_t i = 0; i < offers; i++) {
         bool result = rng_below(r, 100) < results_in_100;
         float dist = (float)order[i] - 100.0f;
-        pool_offer(p, dist, i + 1, result ? 1 + 4 * (i + 1) : 0);
+        pool_offer(p, dist, i + 1, plain ? POOL_WORD : result ? 1 + 4 * (i + 1) : 0);
         /* Beyond the bound nothing is kept, so the model forgets it too. */
         if (dist < model_bound(&m))
             m.nodes[m.n++] = (struct node){dist, i + 1, result, false};
@@ -147,7 +148,7 @@ static void test_full_line_of_both(void **state)
     for (uint32_t i = 0; i < sizeof efs / sizeof *efs; i++) {
         uint32_t ef = efs[i], n, got = 0, id;
         assert_ok(pool_reserve(&p, ef, 3000));
-        pool_reset(&p, ef);
+        pool_reset(&p, ef, false);
         for (uint32_t j = 1; j <= ef; j++)
             pool_offer(&p, 5000.0f + (float)j, j, 1);
         for (uint32_t j = 0; j < 1500; j++)
@@ -174,7 +175,7 @@ static void test_equal_distances_keep_their_order(void **state)
     struct pool p = {0};
     uint32_t n, id;
     assert_ok(pool_reserve(&p, 4, 100));
-    pool_reset(&p, 4);
+    pool_reset(&p, 4, false);
     for (uint32_t i = 1; i <= 10; i++)
         pool_offer(&p, 7.0f, i, 1);
     for (uint32_t i = 1; i <= 4; i++) {
@@ -198,7 +199,7 @@ static void test_frontier_is_cut(void **state)
     uint32_t n = 5000, got = 0, id, last = 0;
     assert_ok(pool_reserve(&p, 600, 0));
     assert_int_equal(p.cap_frontier, POOL_LINE_MAX);
-    pool_reset(&p, 600);
+    pool_reset(&p, 600, true);
     uint32_t start = rng_below(&r, n);
     for (uint32_t i = 0; i < n; i++) {
         uint32_t k = (start + i * 2477) % n; /* 2477 and 5000 have no common factor */
@@ -220,7 +221,7 @@ static void test_empty(void **state)
     struct pool p = {0};
     uint32_t n = 9, id;
     assert_ok(pool_reserve(&p, 1, 1));
-    pool_reset(&p, 1);
+    pool_reset(&p, 1, false);
     assert_false(pool_next(&p, &id));
     (void)pool_finish(&p, &n);
     assert_int_equal(n, 0);

@@ -8,7 +8,8 @@
 
 static float between(const struct graph *g, uint32_t a, uint32_t b)
 {
-    return distance_hint(g->distance, edit_vec(g->edit, a), edit_vec(g->edit, b));
+    const struct target to = graph_target_node(g, a, g->pair);
+    return graph_distance(g, &to, b);
 }
 
 /* Candidates of `slot`: all other slots, nearest first. */
@@ -66,7 +67,9 @@ static void run(navmap_index *ix, uint32_t n)
     struct graph g;
     struct near near[400], aside[400], chosen[400];
     assert_ok(store_write_begin(ix->store, 0));
-    graph_of_edit(store_edit(ix->store), &ix->distance, &g);
+    struct scratch *s = NULL;
+    assert_ok(scratch_take(&ix->shelf, ix->layout, &s));
+    graph_of_edit(store_edit(ix->store), &ix->distance, s, &g);
     for (uint32_t slot = 1; slot <= n; slot += 7)
         for (uint32_t max = 1; max <= 40; max += 3) {
             uint32_t m = candidates(&g, slot, n, near);
@@ -88,6 +91,7 @@ static void run(navmap_index *ix, uint32_t n)
             uint32_t again = select_diverse(&g, slot, near, m, 0, max, aside, near); /* in place */
             assert_int_equal(again, taken);
         }
+    scratch_give(&ix->shelf, s);
     store_write_end(ix->store);
 }
 
@@ -148,11 +152,14 @@ static void test_copies_do_not_absorb(void **state)
     struct graph g;
     struct near near[40], aside[40], chosen[40];
     assert_ok(store_write_begin(ix->store, 0));
-    graph_of_edit(store_edit(ix->store), &ix->distance, &g);
+    struct scratch *s = NULL;
+    assert_ok(scratch_take(&ix->shelf, ix->layout, &s));
+    graph_of_edit(store_edit(ix->store), &ix->distance, s, &g);
     uint32_t m = candidates(&g, 1, 40, near);
     uint32_t taken = select_diverse(&g, 1, near, m, 0, 4, aside, chosen);
     assert_int_equal(taken, 4);
     assert_true(chosen_has(chosen, taken, 40));
+    scratch_give(&ix->shelf, s);
     store_write_end(ix->store);
     assert_ok(navmap_close(ix));
 }

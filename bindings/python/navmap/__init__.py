@@ -60,7 +60,8 @@ Index.__module__ = BFIndex.__module__ = __name__
 
 
 def simd() -> str:
-    """The instruction set that distances are computed with: "scalar", "avx2", "avx512" or "neon".
+    """The instruction set that distances are computed with: "scalar", "avx2", "avx512",
+    "avx512vnni", "neon" or "neondot".
 
     The best that the processor has, or the one that the environment variable NAVMAP_SIMD named
     when the first index was opened.

@@ -72,6 +72,7 @@ def create(
     max_elements: int,
     allow_replace_deleted: int,
     durability: int,
+    codes: int,
     overwrite: int,
     /,
 ) -> Handle: ...
@@ -87,6 +88,7 @@ def new(
     max_elements: int,
     allow_replace_deleted: int,
     flat: int,
+    codes: int,
     /,
 ) -> Handle: ...
 def load(

@@ -23,6 +23,7 @@ U32_MAX = 2**32 - 1
 U64_MAX = 2**64 - 1
 SPACES = ("l2", "ip", "cosine")  # in the order of enum navmap_space
 DURABILITIES = ("full", "manual")  # in the order of enum navmap_durability
+CODES = ("default", "i8", None)  # enum navmap_codes
 
 
 def _number(value: SupportsIndex, name: str) -> int:
@@ -84,6 +85,12 @@ def space_number(space: str | bytes) -> int:
     if name not in SPACES:
         raise InvalidInputError(f"Space name must be one of l2, ip, or cosine. Not {name!r}.")
     return SPACES.index(name)
+
+
+def codes_number(codes: str | None) -> int:
+    if codes is not None and codes != "i8":
+        raise InvalidInputError(f'codes must be "i8" or None, not {codes!r}')
+    return CODES.index(codes)
 
 
 def durability_number(durability: str) -> int:

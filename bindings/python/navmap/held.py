@@ -56,6 +56,7 @@ class Held:
         ef_construction: int = 0,
         random_seed: int = 0,
         allow_replace_deleted: bool = False,
+        codes: int = 0,
     ) -> None:
         handle = _core.new(
             convert.SPACES.index(self._space),
@@ -66,6 +67,7 @@ class Held:
             max_elements,
             int(allow_replace_deleted),
             self._FLAT,
+            codes,
         )
         stats = handle.stats()
         try:

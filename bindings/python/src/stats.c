@@ -49,6 +49,7 @@ static const struct field FIELDS[] = {
     FIELD(navmap_stats, tag_bytes),
     FIELD(navmap_stats, code_bytes),
     FIELD(navmap_stats, vector_bytes),
+    FIELD(navmap_stats, codes),
 };
 
 PyObject *stats_dict(const struct navmap_stats *stats)

@@ -1,0 +1,96 @@
+/* codes.c -- vectors into codes, rows into queries, and the distance in plain C: the definition.
+ *
+ * One routine codes on every machine, with float operations that have one result each (no fused
+ * multiplication, rounding to nearest, ties away from zero by hand).
+ */
+#include "engine/distance/codes.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "engine/distance/codes_levels.h"
+#include "engine/navmap.h"
+
+#define CODE_MOST 127.0f
+#define SMALLEST 1e-35f /* below it 127 / max would not be a float */
+
+/* D1: what a kernel reads may be written meanwhile. */
+#define MAY_RACE __attribute__((no_sanitize("thread")))
+
+static float largest(const float *v, uint32_t dim)
+{
+    float most = 0;
+    for (uint32_t i = 0; i < dim; i++) {
+        float size = fabsf(v[i]);
+        most = size > most ? size : most;
+    }
+    return most;
+}
+
+void codes_encode(const float *v, uint32_t dim, uint32_t stride, uint8_t *ret_row)
+{
+    float most = largest(v, dim), header[2] = {0, 0};
+    memset(ret_row, 0, stride);
+    if (most < SMALLEST)
+        return;
+    float inverse = CODE_MOST / most;
+    int64_t norm = 0;
+    for (uint32_t i = 0; i < dim; i++) {
+        float x = v[i] * inverse;
+        int32_t c = (int32_t)(x + (x < 0 ? -0.5f : 0.5f));
+        norm += c * c;
+        ret_row[CODES_HEADER + i] = (uint8_t)(int8_t)c;
+    }
+    header[0] = most / CODE_MOST;
+    header[1] = header[0] * header[0] * (float)norm;
+    memcpy(ret_row, header, sizeof header);
+}
+
+MAY_RACE static void copy_row(const uint8_t *row, uint32_t stride, int8_t *ret)
+{
+#ifdef DISTANCE_TSAN_BUILD
+    for (uint32_t i = 0; i < stride; i++)
+        ret[i] = (int8_t)__atomic_load_n(row + i, __ATOMIC_RELAXED);
+#else
+    memcpy(ret, row, stride);
+#endif
+}
+
+void codes_prepare(uint32_t space, const uint8_t *row, uint32_t stride,
+                   struct codes_query *ret_query)
+{
+    float header[2];
+    copy_row(row, stride, ret_query->c);
+    memcpy(header, ret_query->c, sizeof header);
+    memset(ret_query->c, 0, CODES_HEADER);
+    ret_query->stride = stride;
+    ret_query->weight = space == NAVMAP_L2 ? 1.0f : 0.0f;
+    ret_query->base = space == NAVMAP_L2 ? header[1] : 1.0f;
+    ret_query->mult = space == NAVMAP_L2 ? 2.0f * header[0] : header[0];
+}
+
+MAY_RACE static float scalar_one(const struct codes_query *q, const uint8_t *row)
+{
+    float header[2];
+    int32_t dot = 0;
+#ifdef DISTANCE_TSAN_BUILD
+    uint8_t first[CODES_HEADER];
+    for (uint32_t i = 0; i < CODES_HEADER; i++)
+        first[i] = __atomic_load_n(row + i, __ATOMIC_RELAXED);
+    memcpy(header, first, sizeof header);
+    for (uint32_t i = CODES_HEADER; i < q->stride; i++)
+        dot += q->c[i] * (int8_t)__atomic_load_n(row + i, __ATOMIC_RELAXED);
+#else
+    memcpy(header, row, sizeof header);
+    for (uint32_t i = 0; i < q->stride; i++) /* whole lines, so that it becomes vectors */
+        dot += q->c[i] * (int8_t)row[i];
+#endif
+    return (q->base + q->weight * header[1]) - (q->mult * header[0]) * (float)dot;
+}
+
+void codes_many_scalar(const struct codes_query *query, const uint8_t *const *rows, uint32_t n,
+                       float *ret)
+{
+    for (uint32_t i = 0; i < n; i++)
+        ret[i] = scalar_one(query, rows[i]);
+}

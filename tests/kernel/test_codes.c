@@ -1,0 +1,198 @@
+/* test_codes.c -- codes and their kernels: against the definition, and every level of this machine
+ * against plain C, bit for bit.
+ */
+#include "engine/distance/codes.h"
+
+#include "engine/distance/codes_levels.h"
+#include "engine/distance/distance.h"
+#include "tests/support/engine.h"
+
+#define MANY 13u
+
+static const struct distance_kernels *levels[DISTANCE_LEVELS_MAX];
+static uint32_t n_levels;
+
+static const uint32_t dims[] = {1,   2,   3,   7,   8,   55,  56,  57,  63,  64,  65,  96,   100,
+                                119, 120, 121, 128, 200, 256, 384, 512, 768, 784, 960, 1024, 1536};
+#define DIMS (sizeof dims / sizeof *dims)
+
+static uint32_t stride_of(uint32_t dim)
+{
+    return (dim + CODES_HEADER + CODES_LINE - 1) / CODES_LINE * CODES_LINE;
+}
+
+static void *lines(size_t bytes)
+{
+    void *p = aligned_alloc(CODES_LINE, bytes);
+    assert_non_null(p);
+    return p;
+}
+
+static float header_float(const uint8_t *row, uint32_t i)
+{
+    float f;
+    memcpy(&f, row + 4 * i, sizeof f);
+    return f;
+}
+
+/* Each code is the nearest to the scaled element, and the header says scale and norm. */
+static void check_row(const float *v, uint32_t dim, const uint8_t *row)
+{
+    float most = 0, scale = header_float(row, 0);
+    double norm = 0;
+    for (uint32_t i = 0; i < dim; i++)
+        most = fabsf(v[i]) > most ? fabsf(v[i]) : most;
+    assert_true(scale == most / 127.0f);
+    for (uint32_t i = 0; i < dim; i++) {
+        int8_t c = (int8_t)row[CODES_HEADER + i];
+        assert_true(c >= -127);
+        assert_true(fabs((double)v[i] / scale - c) <= 0.5 + 1e-4);
+        norm += (double)scale * scale * c * c;
+    }
+    assert_true(fabs(norm - header_float(row, 1)) <= 1e-5 * norm);
+    for (uint32_t i = dim + CODES_HEADER; i < stride_of(dim); i++)
+        assert_int_equal(row[i], 0);
+}
+
+static void test_rows(void **state)
+{
+    (void)state;
+    struct rng r = test_rng();
+    for (uint32_t d = 0; d < DIMS; d++) {
+        float v[1536];
+        uint8_t *row = lines(stride_of(dims[d]));
+        for (uint32_t i = 0; i < dims[d]; i++)
+            v[i] = rng_normal(&r) * (d % 3 == 0 ? 1e-15f : d % 3 == 1 ? 1.0f : 1e15f);
+        memset(row, 0xff, stride_of(dims[d]));
+        codes_encode(v, dims[d], stride_of(dims[d]), row);
+        check_row(v, dims[d], row);
+        free(row);
+    }
+}
+
+/* Zero, and what is as good as zero, has no direction: every other is equally far by ip. */
+static void test_zero(void **state)
+{
+    (void)state;
+    float zero[10] = {0}, tiny[10] = {1e-38f, -1e-36f}, one[10] = {1, 2, 3};
+    uint8_t *rows[3];
+    struct codes_query *q = lines(codes_query_bytes(64));
+    for (uint32_t i = 0; i < 3; i++)
+        rows[i] = lines(64);
+    codes_encode(zero, 10, 64, rows[0]);
+    codes_encode(tiny, 10, 64, rows[1]);
+    codes_encode(one, 10, 64, rows[2]);
+    assert_memory_equal(rows[0], rows[1], 64);
+    for (uint32_t space = NAVMAP_L2; space <= NAVMAP_COSINE; space++) {
+        float d[3];
+        codes_prepare(space, rows[0], 64, q);
+        codes_many_scalar(q, (const uint8_t *const *)rows, 3, d);
+        assert_true(d[0] == (space == NAVMAP_L2 ? 0.0f : 1.0f));
+        assert_true(d[2] == (space == NAVMAP_L2 ? header_float(rows[2], 1) : 1.0f));
+    }
+    for (uint32_t i = 0; i < 3; i++)
+        free(rows[i]);
+    free(q);
+}
+
+/* The distance of the coded vectors, in double precision. */
+static double reference(uint32_t space, const uint8_t *a, const uint8_t *b, uint32_t dim,
+                        double *ret_size)
+{
+    double dot = 0, x = header_float(a, 0), y = header_float(b, 0);
+    for (uint32_t i = 0; i < dim; i++)
+        dot += (int8_t)a[CODES_HEADER + i] * (int8_t)b[CODES_HEADER + i];
+    double base = space == NAVMAP_L2 ? (double)header_float(a, 1) + header_float(b, 1) : 1.0;
+    double product = (space == NAVMAP_L2 ? 2.0 : 1.0) * x * y * dot;
+    *ret_size = base + fabs(product);
+    return base - product;
+}
+
+static void check_levels(uint32_t space, const uint8_t *const *rows, uint32_t n, uint32_t dim,
+                         struct codes_query *q)
+{
+    uint32_t stride = stride_of(dim);
+    float want[MANY], got[MANY + 1];
+    codes_prepare(space, rows[0], stride, q);
+    codes_many_scalar(q, rows, n, want);
+    for (uint32_t i = 0; i < n; i++) {
+        double size, exact = reference(space, rows[0], rows[i], dim, &size);
+        assert_true(fabs(exact - want[i]) <= 4e-7 * size);
+    }
+    for (uint32_t level = 0; level < n_levels; level++) {
+        got[n] = 12345.0f;
+        levels[level]->codes(q, rows, n, got);
+        assert_true(got[n] == 12345.0f);
+        for (uint32_t i = 0; i < n; i++)
+            if (memcmp(&got[i], &want[i], sizeof got[i]) != 0)
+                fail_msg("%s space %u dim %u, %u of %u: %a, plain C %a", levels[level]->name, space,
+                         dim, i, n, (double)got[i], (double)want[i]);
+    }
+}
+
+static void test_levels(void **state)
+{
+    (void)state;
+    struct rng r = test_rng();
+    for (uint32_t d = 0; d < DIMS; d++) {
+        uint32_t dim = dims[d], stride = stride_of(dim);
+        uint8_t *rows[MANY];
+        struct codes_query *q = lines(codes_query_bytes(stride));
+        for (uint32_t i = 0; i < MANY; i++) {
+            float v[1536];
+            for (uint32_t j = 0; j < dim; j++) /* all codes at their limits, too */
+                v[j] = i % 3 == 0 ? (rng_below(&r, 2) ? 1.0f : -1.0f) : rng_normal(&r);
+            rows[i] = lines(stride);
+            codes_encode(v, dim, stride, rows[i]);
+        }
+        for (uint32_t space = NAVMAP_L2; space <= NAVMAP_COSINE; space++)
+            for (uint32_t n = 1; n <= MANY; n++)
+                check_levels(space, (const uint8_t *const *)rows, n, dim, q);
+        for (uint32_t i = 0; i < MANY; i++)
+            free(rows[i]);
+        free(q);
+    }
+}
+
+/* 65,536 products of the greatest size fit, and a row that begins anywhere can be measured. */
+static void test_largest(void **state)
+{
+    (void)state;
+    enum { DIM = 65536 };
+    uint32_t stride = stride_of(DIM);
+    float *v = malloc(DIM * sizeof *v), want, got;
+    uint8_t *row = lines(stride + CODES_LINE), *odd = row + 20;
+    struct codes_query *q = lines(codes_query_bytes(stride));
+    for (uint32_t sign = 0; sign < 2; sign++) {
+        for (uint32_t i = 0; i < DIM; i++)
+            v[i] = 1.0f;
+        codes_encode(v, DIM, stride, row);
+        codes_prepare(NAVMAP_IP, row, stride, q);
+        for (uint32_t i = 0; i < DIM && sign; i++)
+            v[i] = -1.0f;
+        codes_encode(v, DIM, stride, odd);
+        codes_many_scalar(q, (const uint8_t *const *)&odd, 1, &want);
+        assert_true(fabsf(want - (sign ? 65537.0f : -65535.0f)) < 1.0f);
+        for (uint32_t level = 0; level < n_levels; level++) {
+            levels[level]->codes(q, (const uint8_t *const *)&odd, 1, &got);
+            assert_memory_equal(&got, &want, sizeof got);
+        }
+    }
+    free(v);
+    free(row);
+    free(q);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_rows),
+        cmocka_unit_test(test_zero),
+        cmocka_unit_test(test_levels),
+        cmocka_unit_test(test_largest),
+    };
+    n_levels = distance_levels(levels);
+    for (uint32_t i = 0; i < n_levels; i++)
+        print_message("level %s\n", levels[i]->name);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
