@@ -19,7 +19,9 @@
 #include <string.h>
 #include <time.h>
 
+#include "engine/bulk.h"
 #include "storage/fail.h"
+#include "storage/rewriting.h"
 
 #define SLICE_ITEMS 16u    /* between two looks at the sweep and the log */
 #define TELL_SECONDS 0.020 /* between two calls of the progress function */
@@ -35,6 +37,7 @@ struct batch {
     _Atomic uint64_t promised; /* B2: new labels of this call that are still to come */
     uint32_t threads;
     navmap_index *ix;
+    const struct store *aside; /* bulk: the store that waits for `ix` to take its place */
     const struct navmap_add_options *options;
     _Atomic uint64_t next; /* row to be taken */
     _Atomic uint64_t done; /* rows finished, in any order */
@@ -219,7 +222,7 @@ static navmap_status add_row(struct batch *b, struct scratch *s, uint64_t row)
         .vector = b->vectors + row * b->ix->layout->dim,
         .batch_items = b->n,
         .replace = b->replace,
-        .promised = &b->promised,
+        .promised = b->aside ? NULL : &b->promised,
     };
     return index_insert(b->ix, s, &in);
 }
@@ -242,7 +245,10 @@ static navmap_status tell(struct batch *b, double *told)
         return NAVMAP_OK;
     *told = now();
     uint64_t done = atomic_load(&b->done);
-    if (done < b->n && o->progress(o->progress_ctx, done, b->n) != 0)
+    store_aside_begin(b->aside);
+    bool stop = done < b->n && o->progress(o->progress_ctx, done, b->n) != 0;
+    store_aside_end();
+    if (stop)
         return fail(NAVMAP_EINTERRUPTED, "navmap_add: stopped after %llu of %llu rows",
                     (unsigned long long)done, (unsigned long long)b->n);
     return NAVMAP_OK;
@@ -293,8 +299,43 @@ static uint64_t added(const struct batch *b)
     return b->failed < taken ? b->failed : taken;
 }
 
+/* Into memory, then all at once.  Between store_rebuild_begin() and store_rebuild_end(). */
+static navmap_status add_bulk_locked(navmap_index *ix, struct batch *b)
+{
+    navmap_index *to;
+    TRY(plan(ix, b));
+    navmap_status status = bulk_begin(ix, b->n, &to);
+    if (status == NAVMAP_OK) {
+        b->aside = ix->store;
+        b->ix = to;
+        crew_run(ix->crew, b->threads, add_rows, b);
+        b->ix = ix;
+        status = bulk_end(ix, to);
+    }
+    if (status != NAVMAP_OK) /* none of them is in */
+        b->failed = 0;
+    unplan(ix, b);
+    return status;
+}
+
+static navmap_status add_bulk(navmap_index *ix, struct batch *b)
+{
+    bool shrunk;
+    TRY(store_rebuild_begin(ix->store));
+    navmap_status status = add_bulk_locked(ix, b);
+    store_rebuild_end(ix->store);
+    TRY(status);
+    /* What cannot be cleared now is by a later call: the rows are in. */
+    status = store_generation_clear(ix->store, false, &shrunk);
+    if (status == NAVMAP_EPOISONED && b->status == NAVMAP_OK)
+        return status;
+    return b->status == NAVMAP_OK ? NAVMAP_OK : fail(b->status, "%s", b->detail);
+}
+
 static navmap_status add_batch(navmap_index *ix, struct batch *b)
 {
+    if (bulk_suits(ix, b->n))
+        return add_bulk(ix, b);
     TRY(store_write_begin(ix->store, b->n));
     navmap_status status = plan(ix, b);
     store_write_end(ix->store);

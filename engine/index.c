@@ -2,10 +2,12 @@
 #include "engine/index.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "storage/fail.h"
+#include "storage/rewriting.h"
 
 #define DEFAULT_M 16u
 #define DEFAULT_EF_CONSTRUCTION 200u
@@ -196,12 +198,21 @@ navmap_status navmap_create(const char *path, const struct navmap_options *optio
     if (o.bounded || o.flat)
         return fail(NAVMAP_EINVAL, "navmap_create: %s is for navmap_new()",
                     o.bounded ? "bounded" : "flat");
+    if (o.overwrite > 1)
+        return fail(NAVMAP_EINVAL, "overwrite is %u, must be 0 or 1", o.overwrite);
     struct store_options so = {.durability =
                                    o.durability == NAVMAP_MANUAL ? STORE_MANUAL : STORE_FULL};
     navmap_index *ix = NULL;
     struct store *store;
     TRY(new_handle(o.durability, &ix));
-    return attach(ix, store_create(path, &params, o.max_elements, &so, &store), &store, ret_index);
+    navmap_status status = store_create(path, &params, o.max_elements, &so, &store);
+    if (status == NAVMAP_EEXIST && o.overwrite) {
+        status = store_overwrite(path, &params, o.max_elements, &so, &store);
+        if (status == NAVMAP_ENOINDEX)
+            status =
+                fail(NAVMAP_EEXIST, "%s exists, and is no index that could be overwritten", path);
+    }
+    return attach(ix, status, &store, ret_index);
 }
 
 navmap_status navmap_new(const struct navmap_options *options, navmap_index **ret_index)
@@ -211,6 +222,8 @@ navmap_status navmap_new(const struct navmap_options *options, navmap_index **re
     struct navmap_options o;
     struct layout_params params;
     TRY(take_options(options, &o, &params));
+    if (o.overwrite)
+        return fail(NAVMAP_EINVAL, "navmap_new: overwrite is for navmap_create()");
     if (o.bounded > 1)
         return fail(NAVMAP_EINVAL, "bounded is %u, must be 0 or 1", o.bounded);
     if (o.flat > 1)
@@ -257,6 +270,14 @@ navmap_status navmap_close(navmap_index *index)
     struct store *store = index->store;
     free(index);
     return store_close(store);
+}
+
+navmap_status index_close_after(navmap_index *ix, navmap_status status)
+{
+    char why[512]; /* closing must not replace the reason */
+    (void)snprintf(why, sizeof why, "%s", navmap_error_detail());
+    navmap_status closed = navmap_close(ix);
+    return fail(status != NAVMAP_OK ? status : closed, "%s", why);
 }
 
 navmap_status navmap_flush(navmap_index *index)

@@ -114,6 +114,16 @@ struct passing {
     void *ctx;
 };
 void index_pass_on(void *ctx, const struct store_finding *f);
+/* compact_output.c: the index, items in a given order, somewhere else (navmap_compact with
+ * `output`).  Between store_rebuild_begin() and store_rebuild_end(). */
+struct sealing;
+navmap_status index_output_directory(navmap_index *ix, const struct sealing *what,
+                                     const char *path) NAVMAP_MUST_USE;
+/* A private index with another M, of the items of `what`, in its order. */
+struct toil;
+navmap_status index_build_anew(navmap_index *ix, const struct sealing *what, uint32_t M,
+                               uint32_t ef_construction, uint32_t threads, struct toil *toil,
+                               navmap_index **ret_index) NAVMAP_MUST_USE;
 /* check_file.c: the whole check of a sealed file. */
 navmap_status index_verify_file(const char *path, const struct navmap_verify_options *options,
                                 navmap_report *report, void *ctx,
@@ -124,6 +134,8 @@ navmap_status index_load_any(const char *path, navmap_index **ret_index) NAVMAP_
 navmap_status index_verify_loaded(navmap_index *ix, const struct navmap_verify_options *options,
                                   navmap_report *report, void *ctx,
                                   struct navmap_verify_result *ret_result) NAVMAP_MUST_USE;
+/* index.c: closes it, and gives back the failure that led to it, with its sentence. */
+navmap_status index_close_after(navmap_index *ix, navmap_status status);
 /* index.c: a handle for a store that was opened elsewhere (load.c); takes the store over. */
 navmap_status index_of_store(struct store *store, navmap_index **ret_index) NAVMAP_MUST_USE;
 

@@ -70,6 +70,9 @@ struct navmap_options {
     uint32_t flat;  /* navmap_new only: 1 = no graph; every search is exact (navmap_search_exact);
                       M, ef_construction, random_seed and codes are not used */
     uint32_t codes; /* enum navmap_codes */
+    uint32_t overwrite; /* navmap_create only: 1 = an index that is at the path is emptied, and
+                           gets these parameters: its readers go on in the empty one, or, if dim,
+                           space, M or codes is another one, get NAVMAP_ESTALE */
     uint32_t reserved;
 };
 
@@ -82,7 +85,9 @@ struct navmap_open_options {
 };
 
 /* Create a durable index, a directory, at `path`, and hold it as its writer.
- *   NAVMAP_EEXIST   something is at `path`;  NAVMAP_EINVAL   an option is out of range
+ *   NAVMAP_EEXIST   something is at `path` (with `overwrite`: that is no index)
+ *   NAVMAP_ELOCKED  with `overwrite`: it has another writer
+ *   NAVMAP_EINVAL   an option is out of range
  *   NAVMAP_EFSTYPE  network file system;     NAVMAP_ENOSPC, NAVMAP_EIO, NAVMAP_ENOMEM
  * On failure nothing is left at `path`, unless it was the very last sync, of the parent directory,
  * that failed: then a whole, empty index may be there.  Cost: a few syncs.  Release with
@@ -159,18 +164,18 @@ NAVMAP_API navmap_status navmap_export_hnswlib(navmap_index *index, const char *
  * say); not synced.  On failure what was written is of no use. */
 NAVMAP_API navmap_status navmap_save_fd(navmap_index *index, int fd) NAVMAP_MUST_USE;
 /* Bring an index into memory that is mapped from files, as far as it is mapped now: call it again
- * when it has grown.  Without NAVMAP_WARM_VECTORS that is what searches walk through, rows and codes,
- * and not the vectors, which they look at for their answers only.
+ * when it has grown.  Without NAVMAP_WARM_VECTORS that is what searches walk through, rows and
+ * codes, and not the vectors, which they look at for their answers only.
  *   NAVMAP_EINVAL  an unknown flag
  *   NAVMAP_ENOMEM  RLIMIT_MEMLOCK does not allow as much to be locked; some of it may be
  * Cost: reads what is not in memory yet, some seconds a GB from a disk. */
 enum navmap_warm_flag {
     NAVMAP_WARM_VECTORS = 1, /* vectors and labels as well */
     NAVMAP_WARM_LOCK = 2,    /* what is brought in stays in, until the index is closed */
-    NAVMAP_WARM_ASK = 4      /* for an index larger than memory: from now on a search tells the system
-                                which vectors it will look at before it looks at the first, and they
-                                are read side by side.  Costs some 10 us a query where all is in
-                                memory; a call without this flag ends it. */
+    /* For an index larger than memory: from now on a search tells the system which vectors it will
+     * look at before it looks at the first, and they are read side by side.  Costs some 10 us a
+     * query where all is in memory; a call without this flag ends it. */
+    NAVMAP_WARM_ASK = 4
 };
 NAVMAP_API navmap_status navmap_warm(navmap_index *index, uint32_t flags) NAVMAP_MUST_USE;
 
@@ -327,6 +332,51 @@ NAVMAP_API navmap_status navmap_labels(navmap_index *index, bool include_deleted
 
 /* Commit what is staged and checkpoint: the log is empty when it returns. */
 NAVMAP_API navmap_status navmap_flush(navmap_index *index) NAVMAP_MUST_USE;
+
+struct navmap_compact_options {
+    uint32_t struct_size;
+    uint32_t num_threads;  /* 0 or 1 = the calling one; more: from the handle's crew */
+    uint32_t keep_deleted; /* 1 = items that are marked deleted stay, marked; else they are gone */
+    uint32_t keep_order;   /* 1 = items stay in the order of their slots */
+    uint32_t M;            /* 0 = as it is; else another one, for an output only: the graph is built
+                              anew, which takes as long as adding all items */
+    uint32_t ef_construction;  /* with M; 0 = as it is */
+    const char *output;        /* NULL = in place; else a path, and the index stays as it is */
+    uint32_t output_directory; /* 1 = output is to be a new index directory; 0 = one file, as
+                                  navmap_save writes it */
+    uint32_t refine; /* 1 = a second pass: each item chooses its neighbours once more among all
+                        others; takes about as long as adding them did */
+    navmap_progress *progress; /* NULL = none; on the calling thread, some 20 ms apart.  It must not
+                                  change the index (NAVMAP_EINVAL); searches are welcome */
+    void *progress_ctx;
+};
+struct navmap_compact_result {
+    uint32_t struct_size;               /* set by the caller */
+    uint32_t log_erased;                /* 1 = the log's file was replaced too: see below */
+    uint64_t items;                     /* that the index has now, deleted ones included */
+    uint64_t forgotten;                 /* were marked deleted, and are gone */
+    uint64_t dropped;                   /* slots that held nothing: replaced, updated, freed */
+    uint64_t bytes_before, bytes_after; /* allocated, log included; 0 in memory */
+};
+/* Write the index anew, without what is not needed: slots of items that were replaced or updated,
+ * and, unless told otherwise, ALL ITEMS THAT ARE MARKED DELETED: their labels and vectors are
+ * forgotten, navmap_undelete() does not find them.  Links through them are mended, and items are
+ * renumbered so that what a search looks at together lies together.
+ * In place, a directory gets a new data file that takes over at one instant: a crash, a full disk
+ * or a progress function that stops the call leave the index as it was.  Searches go on meanwhile,
+ * in other processes too, which move to the new file by themselves; changes wait.  It needs room
+ * for a second data file until the old one is let go by its last query.  A private index is written
+ * into fresh memory.
+ * In place, nothing of what was dropped is left in the index's files: not in the data file, which
+ * is another, and not in the log, if no other handle has it open (every reader that looked a label
+ * up does); else log_erased is 0, and calling again later makes up for it.
+ * With `output` the index stays as it is.
+ * `ret_result` may be NULL.  Errors: as navmap_add, NAVMAP_EINTERRUPTED, NAVMAP_ECORRUPT for a
+ * vector that does not match its checksum, NAVMAP_EEXIST when a directory is there already.
+ * NAVMAP_EPOISONED: one of the two is in force, the next open will say which. */
+NAVMAP_API navmap_status navmap_compact(navmap_index *index,
+                                        const struct navmap_compact_options *options,
+                                        struct navmap_compact_result *ret_result) NAVMAP_MUST_USE;
 
 struct navmap_stats {
     uint32_t struct_size; /* set by the caller */

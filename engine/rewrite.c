@@ -1,121 +1,67 @@
-/* rewrite.c -- which items go into a file, in which order, and with which rows.
+/* rewrite.c -- the index as one file: which items go into it, and with which rows.
  *
- * Items that are live or deleted, in the order of their slots.  A row that names nobody else is
- * taken as it is; one that names a dead or free slot is consolidated as the sweep does it
- * (repair.c, R1), but into the file: the index itself is not changed.  So a file is what the index
- * would be after a sweep, without its gaps.
+ * Items that are live or deleted, in the order of their slots.  Rows mend around slots that are
+ * dead or free (regraph.h, B1), in the file: the index itself is not changed.  So a file is what
+ * the index would be after a sweep, without its gaps.
  */
 #include "engine/hnswlib_write.h"
 #include "engine/index.h"
-
-#include <stdlib.h>
-
+#include "engine/regraph.h"
 #include "storage/fail.h"
 #include "storage/seal.h"
 
 #define REPORT_ITEMS 256u /* between two calls of the caller's progress function */
 
 struct rewriting {
-    navmap_index *ix;
     const struct rewrite *to;
     uint64_t done; /* items */
-    struct scratch *s;
-    struct graph g;
-    struct sealing what;
-    uint32_t *slots;
+    struct regraph r;
 };
 
-static bool goes_in(const struct graph *g, uint32_t slot)
-{
-    enum slot_status status = edit_status(g->edit, slot);
-    return status == SLOT_LIVE || status == SLOT_DELETED;
-}
-
 /* Once for each item: by its row of level 0. */
-static navmap_status step(struct rewriting *r)
+static navmap_status step(struct rewriting *w)
 {
-    const struct rewrite *to = r->to;
-    const uint64_t done = r->done++;
+    const struct rewrite *to = w->to;
+    const uint64_t done = w->done++;
     if (!to->progress || done % REPORT_ITEMS != 0 ||
-        to->progress(to->progress_ctx, done, r->what.n) == 0)
+        to->progress(to->progress_ctx, done, w->r.n) == 0)
         return NAVMAP_OK;
     return fail(NAVMAP_EINTERRUPTED, "%s: stopped after %llu of %u items; nothing was saved",
-                store_path(r->ix->store), (unsigned long long)done, r->what.n);
+                store_path(w->r.ix->store), (unsigned long long)done, w->r.n);
 }
 
 static navmap_status row_of(void *ctx, uint32_t slot, uint32_t level, uint32_t *ret_ids)
 {
-    struct rewriting *r = ctx;
-    const struct graph *g = &r->g;
-    const uint32_t width = level == 0 ? g->M0 : g->M;
+    struct rewriting *w = ctx;
     if (level == 0)
-        TRY(step(r));
-    uint32_t n = graph_copy_row(g, slot, level, ret_ids), i = 0;
-    while (i < n && graph_linkable(g, ret_ids[i], level))
-        i++;
-    if (i < n) {
-        r->g.self = slot;
-        n = repair_refill(r->ix, r->s, g, level);
-        for (i = 0; i < n; i++)
-            ret_ids[i] = r->s->row[i].id;
-    }
-    for (; n < width; n++)
-        ret_ids[n] = 0;
-    return NAVMAP_OK;
-}
-
-static uint32_t entry_of(const struct rewriting *r)
-{
-    uint32_t slot, top;
-    if (!graph_entry(&r->g, store_root(r->ix->store).entry, &slot, &top))
-        return 0;
-    return goes_in(&r->g, slot) ? slot : repair_heir(r->s, &r->g, slot, top);
-}
-
-static navmap_status prepare(struct rewriting *r)
-{
-    navmap_index *ix = r->ix;
-    const bool flat = (ix->layout->flags & HEADER_FLAT) != 0;
-    uint32_t n = 0;
-    graph_of_edit(store_edit(ix->store), &ix->distance, r->s, &r->g);
-    TRY(repair_reserve(ix, r->s, &r->g));
-    r->slots = malloc((size_t)r->g.nslots * sizeof *r->slots);
-    if (!r->slots)
-        return fail(NAVMAP_ENOMEM, "%s: no memory for saving it", store_path(ix->store));
-    for (uint32_t slot = 1; slot < r->g.nslots; slot++)
-        if (goes_in(&r->g, slot))
-            r->slots[n++] = slot;
-    r->what = (struct sealing){.n = n,
-                               .slots = r->slots,
-                               .entry = flat ? 0 : entry_of(r),
-                               .row = flat ? NULL : row_of,
-                               .ctx = r};
-    return NAVMAP_OK;
+        TRY(step(w));
+    return regraph_padded_row(&w->r, slot, level, ret_ids);
 }
 
 /* Write lock held exclusively. */
-static navmap_status rewrite(struct rewriting *r, const struct rewrite *to)
+static navmap_status rewrite(navmap_index *ix, struct rewriting *w)
 {
-    struct store *store = r->ix->store;
-    TRY(prepare(r));
+    const struct rewrite *to = w->to;
+    TRY(regraph_begin(&w->r, ix, true));
+    const struct sealing what = {.n = w->r.n,
+                                 .slots = w->r.slots,
+                                 .entry = w->r.entry,
+                                 .row = index_flat(ix) ? NULL : row_of,
+                                 .ctx = w};
     if (to->ret_bytes)
-        return seal_bytes(store, &r->what, to->ret_bytes);
+        return seal_bytes(ix->store, &what, to->ret_bytes);
     if (to->hnswlib)
-        return hnswlib_write(r->ix, &r->what, to->path);
-    return to->path ? seal_save(store, &r->what, to->path)
-                    : seal_write(store, &r->what, to->fd, "(open file)");
+        return hnswlib_write(ix, &what, to->path);
+    return to->path ? seal_save(ix->store, &what, to->path)
+                    : seal_write(ix->store, &what, to->fd, "(open file)");
 }
 
 navmap_status index_rewrite(navmap_index *ix, const struct rewrite *to)
 {
-    struct rewriting r = {.ix = ix, .to = to};
-    TRY(scratch_take(&ix->shelf, ix->layout, &r.s));
-    navmap_status status = store_write_begin(ix->store, 0);
-    if (status == NAVMAP_OK) {
-        status = rewrite(&r, to);
-        store_write_end(ix->store);
-    }
-    free(r.slots);
-    scratch_give(&ix->shelf, r.s);
+    struct rewriting w = {.to = to, .r = {.ix = ix}};
+    TRY(store_write_begin(ix->store, 0));
+    navmap_status status = rewrite(ix, &w);
+    regraph_end(&w.r);
+    store_write_end(ix->store);
     return status;
 }

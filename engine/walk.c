@@ -180,7 +180,8 @@ void walk_begin(struct walk *w, const struct graph *g, struct scratch *s, const 
                 uint32_t slot, uint32_t level, uint32_t ef)
 {
     struct hop *hop = &s->hops[0];
-    *w = (struct walk){.g = g, .s = s, .to = *to, .level = level, .asks = &s->asks, .step = general_step};
+    *w = (struct walk){
+        .g = g, .s = s, .to = *to, .level = level, .asks = &s->asks, .step = general_step};
     walk_step_fn *fast = fast_step(g->distance);
     if (fast && level == 0 && to->code && is_mapped(g) && !g->sieve)
         make_fast(w, fast);

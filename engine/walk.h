@@ -13,10 +13,9 @@
  *     state words are not looked at on the way.  The committed graph's reader asks for them at the
  *     end (query.c), when what died meanwhile is dropped; the writer's item needs nothing of the
  *     kind, since slots that die while it is in hand are in no sweep (insert.c, A3).
- *
  * K4  Without codes a node is measured before the next one is taken, at the price of waiting for
- *     memory: the order is then the paper's and hnswlib's, and a graph of hnswlib's gives the answers
- *     that it gives there (hnswlib_file.c), which is what its users compare.
+ *     memory: the order is then the paper's and hnswlib's, and a graph of hnswlib's gives the
+ *     answers that it gives there (hnswlib_file.c), which is what its users compare.
  *
  * Malkov and Yashunin 2018, algorithm 2, in the order of memory accesses that faiss, glass and
  * Manticore use: first all ids of a row, then all distances.
@@ -41,8 +40,8 @@ struct walk {
     struct scratch *s;
     struct target to;
     uint32_t level;
-    uint32_t turn; /* of s->hops, the one that was gathered and is to be measured */
-    bool more;     /* there is one */
+    uint32_t turn;     /* of s->hops, the one that was gathered and is to be measured */
+    bool more;         /* there is one */
     struct asks *asks; /* the scratch's, or one that walks side by side share */
     walk_step_fn *step;
     struct walk_place place; /* of a fast one (walk_fast.inc) */

@@ -180,3 +180,8 @@ void apply_live_writer(struct view *v)
     words_store64(v, LIVE_FIELD(writer_start_ns), ns, memory_order_relaxed);
     words_store32(v, LIVE_FIELD(writer_pid), (uint32_t)getpid(), memory_order_release);
 }
+
+void apply_live_supersede(struct view *v)
+{
+    words_store32(v, LIVE_FIELD(superseded), 1, memory_order_release); /* pairing "superseded" */
+}

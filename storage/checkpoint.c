@@ -18,8 +18,8 @@ uint64_t store_ckpt_bytes(struct store *s)
         return s->options.ckpt_bytes;
     (void)pthread_mutex_lock(&s->view_lock); /* the view may be replaced beside us */
     uint32_t nchunks = atomic_load_explicit(&s->view->nchunks, memory_order_relaxed);
+    uint64_t quarter = layout_file_bytes(&s->view->layout, nchunks) / 4;
     (void)pthread_mutex_unlock(&s->view_lock);
-    uint64_t quarter = layout_file_bytes(&s->layout, nchunks) / 4;
     return quarter < MIB ? MIB : quarter > 128 * MIB ? 128 * MIB : quarter;
 }
 

@@ -127,7 +127,7 @@ static navmap_status commit_point(struct store *s, struct commit *c)
 }
 
 /* A file without a name is gone when it is closed: nothing is acknowledged that only it has. */
-static const char *what_was_removed(const struct store *s)
+const char *store_what_was_removed(const struct store *s)
 {
     return lock_removed(&s->lock)     ? "its LOCK file was removed"
            : io_unlinked(s->view->fd) ? "its data file was removed"
@@ -138,7 +138,7 @@ static const char *what_was_removed(const struct store *s)
 /* C1, after which nothing of the stage changes until C6. */
 static navmap_status prepare(struct store *s, struct commit *c)
 {
-    const char *removed = what_was_removed(s);
+    const char *removed = store_what_was_removed(s);
     if (removed)
         return store_poison(s, removed);
     c->lsn = s->state.last_lsn + 1;
@@ -207,6 +207,7 @@ navmap_status store_settle(struct store *s)
         return NAVMAP_OK; /* written through already */
     if (s->options.durability == STORE_MANUAL)
         return store_checkpoint_if_long(s, 2);
+    TRY(store_check_aside(s));
     (void)pthread_rwlock_wrlock(&s->write_lock);
     /* Another thread's commit may have taken ours along: then there is nothing left to do. */
     navmap_status status = store_commit_locked(s);
@@ -218,6 +219,7 @@ navmap_status store_settle(struct store *s)
 navmap_status store_flush(struct store *s)
 {
     TRY(store_check_process(s));
+    TRY(store_check_aside(s));
     if (s->in_memory)
         return NAVMAP_OK;
     (void)pthread_rwlock_wrlock(&s->write_lock);

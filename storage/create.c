@@ -15,6 +15,7 @@
 #include "storage/files.h"
 #include "storage/handle.h"
 #include "storage/io.h"
+#include "storage/rewriting.h"
 
 static navmap_status random_bytes(void *ret_bytes, size_t n)
 {
@@ -89,14 +90,36 @@ static void ignore(navmap_status status)
     (void)status;
 }
 
-/* Best effort: what a failed create leaves under its temporary name. */
+static void remove_if_there(const char *path)
+{
+    struct io_info info;
+    if (path && io_stat(path, &info) == NAVMAP_OK)
+        ignore(io_unlink(path));
+}
+
+static void remove_data(const char *dir)
+{
+    uint64_t *generations = NULL;
+    uint32_t n = 0;
+    if (files_generations(dir, &generations, &n) != NAVMAP_OK)
+        return;
+    for (uint32_t i = 0; i < n; i++) {
+        char *path = files_data_path(dir, generations[i]);
+        remove_if_there(path);
+        free(path);
+    }
+    free(generations);
+}
+
+/* Best effort: what a failed create, or an output, leaves under its temporary name. */
 static void remove_dir(const char *dir)
 {
-    static const char *const names[] = {"LOCK", WAL_FILE, WAL_FILE "-lock", "data-00000001.navmap"};
+    static const char *const names[] = {"LOCK", WAL_FILE, WAL_FILE "-lock", WAL_FILE WAL_COPY_TAIL};
     char path[4096];
+    remove_data(dir);
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (snprintf(path, sizeof path, "%s/%s", dir, names[i]) < (int)sizeof path)
-            ignore(io_unlink(path));
+            remove_if_there(path);
     ignore(io_rmdir(dir));
 }
 
@@ -117,14 +140,20 @@ char *store_parent_of(const char *path)
     return parent;
 }
 
+navmap_status store_check_new(const char *path)
+{
+    if (access(path, F_OK) == 0)
+        return fail(NAVMAP_EEXIST, "%s exists already; open it instead, or choose another path",
+                    path);
+    return NAVMAP_OK;
+}
+
 static navmap_status create_and_rename(const char *path, const char *parent, const char *temporary,
                                        const struct layout *l, uint64_t max_elements,
                                        struct lock *lock)
 {
     TRY(io_check_fs(parent));
-    if (access(path, F_OK) == 0)
-        return fail(NAVMAP_EEXIST, "%s exists already; open it instead, or choose another path",
-                    path);
+    TRY(store_check_new(path));
     TRY(io_mkdir(temporary));
     STORE_KILL_POINT(CREATE_DIR);
     navmap_status status = fill_dir(temporary, l, max_elements, lock);
@@ -187,4 +216,36 @@ navmap_status store_create(const char *path, const struct layout_params *params,
     free(parent);
     free(temporary);
     return status;
+}
+
+/* Directories that others make ----------------------------------------------------------------*/
+
+navmap_status store_name_temporary(const char *path, char **ret_name)
+{
+    *ret_name = store_temporary_name(path);
+    return *ret_name ? NAVMAP_OK : fail(NAVMAP_ENOMEM, "%s: out of memory", path);
+}
+
+navmap_status store_rename(const char *temporary, const char *path)
+{
+    char *parent = store_parent_of(path);
+    if (!parent)
+        return fail(NAVMAP_ENOMEM, "%s: out of memory", path);
+    navmap_status status = io_rename(temporary, path, 1);
+    if (status == NAVMAP_OK) {
+        STORE_KILL_POINT(CREATE_RENAMED);
+        status = io_fsync_dir(parent);
+    }
+    free(parent);
+    return status;
+}
+
+navmap_status store_discard(const char *temporary, navmap_status status)
+{
+    char why[512]; /* cleaning up must not replace the reason */
+    struct io_info info;
+    (void)snprintf(why, sizeof why, "%s", navmap_error_detail());
+    if (io_stat(temporary, &info) == NAVMAP_OK)
+        remove_dir(temporary);
+    return fail(status, "%s", why);
 }

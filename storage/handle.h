@@ -52,7 +52,10 @@ struct store {
     struct layout layout; /* a copy that outlives any view */
 
     pthread_mutex_t view_lock;
-    struct view *view; /* current; one reference is ours */
+    struct view *view;                   /* current; one reference is ours */
+    _Atomic uint32_t looked_s;           /* second of the last look at LOCK's path (move.c, V2), */
+    _Atomic uint64_t lock_dev, lock_ino; /* which is to be this file's */
+    const struct view *coming; /* of the generation that is about to take over, for the observer */
 
     pthread_mutex_t wal_lock; /* readers open the environment when they first need it */
     struct wal *wal;
@@ -67,7 +70,7 @@ struct store {
     uint64_t ground_sum;
     struct layout_sealed sealed_at;
     uint32_t file_flags; /* enum header_flag; of the handle's own layout some differ */
-    _Atomic bool ground_is_lost;
+    _Atomic bool ground_is_lost, ground_is_left;
     void *labels_at; /* its label section, the table's base */
     uint64_t labels_bytes;
     pthread_rwlock_t write_lock;
@@ -121,7 +124,34 @@ navmap_status store_check_identity(const struct store *s, const struct wal_id *i
 navmap_status store_grow(struct store *s, uint32_t nchunks) NAVMAP_MUST_USE;
 /* Follow a file that somebody else grew (readers). */
 navmap_status store_follow(struct store *s, uint32_t nchunks) NAVMAP_MUST_USE;
+/* How long a file of so many chunks is to be: a large one has the rest of its last huge page, which
+ * the system makes whole only if the file reaches its end. */
+uint64_t store_file_room(const struct layout *layout, uint32_t nchunks);
+/* open.c: attach to what is in force, for a reader; `s` has no view yet, or is to get another one
+ * of the same index (NAVMAP_ESTALE when it is another).  `lock` is an open LOCK. */
+navmap_status store_attach(struct store *s, struct lock *lock,
+                           struct view **ret_view) NAVMAP_MUST_USE;
+/* move.c: does the view of a reader belong to the past, or is it time to ask whether it does? */
+bool store_has_moved(struct store *s, const struct view *v);
+navmap_status store_move(struct store *s, const struct view *v) NAVMAP_MUST_USE;
+/* A reader was opened: the next look is due in a second. */
+void store_look_later(struct store *s);
+/* generation.c: the lists of slots and the sweep knew others than there are now. */
+void store_forget_slots(struct store *s);
+/* The handle's view from now on; its reference passes. */
+void store_publish(struct store *s, struct view *view);
+/* NAVMAP_EINVAL on a thread that is between store_aside_begin() and store_aside_end() of `s`. */
+navmap_status store_check_aside(const struct store *s) NAVMAP_MUST_USE;
+/* commit.c: a file without a name is gone when it is closed; NULL = all have theirs. */
+const char *store_what_was_removed(const struct store *s);
 /* store.c */
+/* The write lock, shared, of a thread that may hold it exclusively itself (a progress function of
+ * a rewriting call that asks for statistics): false if so, and then there is nothing to release. */
+bool store_lock_shared(struct store *s);
+void store_unlock_shared(struct store *s, bool locked);
+/* What a new generation may change of a layout; everything else is the same, and is read by
+ * searches at any time. */
+void store_follow_layout(struct layout *to, const struct layout *from);
 /* Before any lock of the handle: a forked child must not wait for what a thread of its parent
  * held, so the first call there makes the locks anew. */
 void store_enter(struct store *s);
@@ -172,6 +202,7 @@ navmap_status store_label_check(const struct store *s, uint64_t label, struct la
 /* sweep.c */
 void store_sweep_committed(struct store *s);
 void store_sweep_close(struct store *s);
+void store_sweep_forget(struct store *s); /* the slots are others by now */
 /* create.c: a fresh uuid, instance and time; generation 1. */
 navmap_status store_name_layout(struct layout *l) NAVMAP_MUST_USE;
 /* "DIR" of "DIR/NAME", and "PATH.tmp-" with a random number; malloc'd, NULL when out of memory. */
@@ -191,6 +222,8 @@ navmap_status store_open_locked(const char *path, struct lock *lock,
 void apply_cells(struct view *view, struct cells *cells, uint64_t lsn);
 /* LIVE as a writer's open leaves it when the log was empty. */
 void apply_live_reset(struct view *view);
+/* A newer generation is in force: whoever maps this one is to look for it. */
+void apply_live_supersede(struct view *view);
 /* Who the writer is, for others' messages. */
 void apply_live_writer(struct view *view);
 /* payload.c: bytes of a FREE slot, straight into the file. */

@@ -37,20 +37,26 @@ static uint64_t hash_through(const struct stage *e, const struct disk_root *root
     return checksum_end(&sum);
 }
 
+/* An empty stage over a view: every accessor falls through to the map. */
+static uint64_t hash_view(const struct view *v, uint64_t uuid_low)
+{
+    struct stage none = {.view = NULL};
+    if (stage_open(&none, v) != NAVMAP_OK)
+        return 0;
+    uint64_t hash = hash_through(&none, view_root(v), uuid_low);
+    stage_close(&none);
+    return hash;
+}
+
 uint64_t store_state_hash(struct store *s, bool staged)
 {
     if (staged)
-        return hash_through(&s->stage, &s->stage.root, s->uuid_low);
-    struct stage none = {.view = NULL};
+        return s->coming ? hash_view(s->coming, s->uuid_low)
+                         : hash_through(&s->stage, &s->stage.root, s->uuid_low);
     struct view *v;
     if (store_view_begin(s, &v) != NAVMAP_OK)
         return 0;
-    /* An empty stage over this view: every accessor falls through to the map. */
-    uint64_t hash = 0;
-    if (stage_open(&none, v) == NAVMAP_OK) {
-        hash = hash_through(&none, view_root(v), s->uuid_low);
-        stage_close(&none);
-    }
+    uint64_t hash = hash_view(v, s->uuid_low);
     store_view_end(s, v);
     return hash;
 }

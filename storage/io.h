@@ -52,6 +52,10 @@ struct io_event {
     X(K1) X(K2) X(K3_BEFORE) X(K3) X(K3_SLICE)                                                     \
     X(O1) X(O2) X(O3) X(O4) X(O5) X(O6_READ) X(O6_CHECKED) X(O6) X(O7) X(O8_SYNCED) X(O8)          \
     X(SAVE_OPENED) X(SAVE_WRITTEN) X(SAVE_SYNCED) X(SAVE_RENAMED)                                 \
+    X(GEN_CREATED) X(GEN_CHUNK) X(GEN_WRITTEN) X(GEN_SYNCED) X(GEN_NAMED) X(GEN_LABELS)            \
+    X(GEN_LABELLED) X(SWAP_ALONE) X(SWAP_BEFORE) X(SWAP) X(SWAP_MARKED) X(SWAP_PUBLISHED)          \
+    X(SWAP_UNLINKED) X(CLEAR_LABELS) X(CLEAR_LOG) X(SHRINK_COPIED) X(SHRINK_ALONE)                 \
+    X(SHRINK_RENAMED) X(SHRINK_REOPENED)                                                           \
     X(CLOSE)
 /* clang-format on */
 

@@ -119,6 +119,53 @@ navmap_status labels_change(struct wal_txn *t, uint64_t generation, uint64_t uui
     return WAL_GUARDED(t->wal, change(t, generation, uuid_low, changes, n));
 }
 
+static navmap_status append(struct wal_txn *t, uint64_t generation, uint64_t uuid_low,
+                            const struct sealed_label *labels, uint64_t n)
+{
+    MDB_dbi dbi = wal_labels_dbi(t->wal, generation);
+    for (uint64_t i = 0; i < n; i++) {
+        uint64_t label = labels[i].label;
+        struct disk_label d = {labels[i].slot, labels[i].gen,
+                               label_check(label, labels[i].slot, labels[i].gen, uuid_low)};
+        MDB_val key = {sizeof label, &label}, value = {sizeof d, &d};
+        TRY(wal_fail(t->wal, t, mdb_put(t->txn, dbi, &key, &value, MDB_APPEND),
+                     "writing a label to"));
+    }
+    return NAVMAP_OK;
+}
+
+navmap_status labels_append(struct wal_txn *t, uint64_t generation, uint64_t uuid_low,
+                            const struct sealed_label *labels, uint64_t n)
+{
+    return WAL_GUARDED(t->wal, append(t, generation, uuid_low, labels, n));
+}
+
+static navmap_status clear(struct wal_txn *t, uint64_t generation, uint32_t max, bool *ret_more)
+{
+    MDB_cursor *cursor = NULL;
+    MDB_val key, value;
+    uint32_t deleted = 0;
+    TRY(wal_fail(t->wal, t, mdb_cursor_open(t->txn, wal_labels_dbi(t->wal, generation), &cursor),
+                 "emptying the labels of"));
+    int rc = 0;
+    *ret_more = false;
+    while ((rc = mdb_cursor_get(cursor, &key, &value, MDB_FIRST)) == 0) {
+        if (deleted++ == max) {
+            *ret_more = true;
+            break;
+        }
+        if ((rc = mdb_cursor_del(cursor, 0)) != 0)
+            break;
+    }
+    mdb_cursor_close(cursor);
+    return wal_fail(t->wal, t, rc == MDB_NOTFOUND ? 0 : rc, "emptying the labels of");
+}
+
+navmap_status labels_clear(struct wal_txn *t, uint64_t generation, uint32_t max, bool *ret_more)
+{
+    return WAL_GUARDED(t->wal, clear(t, generation, max, ret_more));
+}
+
 static navmap_status walk(struct wal_txn *t, uint64_t generation, uint64_t uuid_low, uint64_t from,
                           labels_visit *visit, void *ctx)
 {

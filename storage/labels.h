@@ -23,6 +23,12 @@ navmap_status labels_last(struct wal_txn *t, uint64_t generation, bool *ret_any,
  * NAVMAP_EPOISONED. */
 navmap_status labels_change(struct wal_txn *t, uint64_t generation, uint64_t uuid_low,
                             const struct stage_label *changes, uint32_t n) NAVMAP_MUST_USE;
+/* Put n labels, rising and above all that are there. */
+navmap_status labels_append(struct wal_txn *t, uint64_t generation, uint64_t uuid_low,
+                            const struct sealed_label *labels, uint64_t n) NAVMAP_MUST_USE;
+/* Remove at most `max` entries; *ret_more: some are left. */
+navmap_status labels_clear(struct wal_txn *t, uint64_t generation, uint32_t max,
+                           bool *ret_more) NAVMAP_MUST_USE;
 /* Visit the entries from label `from` on, in label order; a nonzero return of `visit` ends the
  * walk.  `sound` tells whether the entry's own check sum holds. */
 typedef int labels_visit(void *ctx, uint64_t label, struct label_entry entry, bool sound);

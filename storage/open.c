@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -138,9 +139,9 @@ struct log_view {
     struct wal_state state;
 };
 
-static navmap_status check_against_log(const struct store *s, const struct log_view *log)
+static navmap_status check_against_log(const struct store *s, const struct view *v,
+                                       const struct log_view *log)
 {
-    const struct view *v = s->view;
     TRY(store_check_root(s, v, log != NULL));
     if (!log)
         return NAVMAP_OK;
@@ -152,38 +153,63 @@ static navmap_status check_against_log(const struct store *s, const struct log_v
     return NAVMAP_OK;
 }
 
-static navmap_status map_reader(struct store *s, uint64_t generation, const struct log_view *log)
+/* A handle that has a view already takes another one of the same index only, and one that its
+ * searches can go on with. */
+static navmap_status admit(struct store *s, const struct layout *l)
+{
+    const struct layout *ours = &s->layout;
+    if (!s->view) {
+        s->uuid_low = l->uuid_low;
+        return NAVMAP_OK;
+    }
+    if (memcmp(l->uuid, ours->uuid, sizeof l->uuid) != 0 || l->instance != ours->instance ||
+        l->dim != ours->dim || l->space != ours->space || l->flags != ours->flags ||
+        l->M != ours->M || l->code_stride != ours->code_stride)
+        return fail(NAVMAP_ESTALE, "%s: the index was made anew; open it again", s->path);
+    return NAVMAP_OK;
+}
+
+static navmap_status map_reader(struct store *s, uint64_t generation, const struct log_view *log,
+                                struct view **ret_view)
 {
     struct layout l;
+    struct view *v = NULL;
     int fd = -1, read_only = 0;
     char *path = NULL;
     uint32_t nchunks = 0;
     TRY(files_open_data(s->path, generation, O_RDONLY, &fd, &path, &l, &read_only));
-    s->uuid_low = l.uuid_low;
-    navmap_status status = read_chunks(fd, path, &nchunks);
+    navmap_status status = admit(s, &l);
     if (status == NAVMAP_OK)
-        status = view_map(fd, path, &l, nchunks, false, &s->view);
+        status = read_chunks(fd, path, &nchunks);
+    if (status == NAVMAP_OK)
+        status = view_map(fd, path, &l, nchunks, false, &v);
     if (status != NAVMAP_OK)
         io_close(fd);
     free(path);
-    TRY(status);
-    return check_against_log(s, log);
+    if (status == NAVMAP_OK)
+        status = check_against_log(s, v, log);
+    if (status != NAVMAP_OK)
+        view_unref(v);
+    else
+        *ret_view = v;
+    return status;
 }
 
 /* One look under R(sh).  *ret_recover: the log has work and nobody is writing. */
-static navmap_status attach(struct store *s, bool *ret_recover)
+static navmap_status look(struct store *s, const struct lock *lock, struct view **ret_view,
+                          bool *ret_recover)
 {
     bool held;
     struct log_view log;
     uint64_t generation;
-    TRY(lock_writer_held(&s->lock, &held));
+    TRY(lock_writer_held(lock, &held));
     if (held) {
         TRY(files_current(s->path, &generation));
-        return map_reader(s, generation, NULL);
+        return map_reader(s, generation, NULL, ret_view);
     }
     TRY(wal_peek(s->path, &log.id, &log.state));
     *ret_recover = log.state.ckpt_lsn != log.state.last_lsn;
-    return *ret_recover ? NAVMAP_OK : map_reader(s, log.state.generation, &log);
+    return *ret_recover ? NAVMAP_OK : map_reader(s, log.state.generation, &log, ret_view);
 }
 
 /* Be the writer just long enough to recover. */
@@ -205,6 +231,21 @@ static navmap_status recover_for_reader(const char *path, const struct store_opt
     return store_close(writer);
 }
 
+navmap_status store_attach(struct store *s, struct lock *lock, struct view **ret_view)
+{
+    for (int round = 0;; round++) {
+        bool recover = false;
+        TRY(lock_opening_shared(lock, READER_TIMEOUT_S));
+        navmap_status status = look(s, lock, ret_view, &recover);
+        lock_opening_release(lock);
+        if (status != NAVMAP_OK || !recover)
+            return status;
+        if (round == READER_ROUNDS)
+            return fail(NAVMAP_ELOCKED, "%s: other processes keep recovering it", s->path);
+        TRY(recover_for_reader(s->path, &s->options));
+    }
+}
+
 static navmap_status open_reader(const char *path, const struct store_options *options,
                                  struct store **ret_store)
 {
@@ -213,25 +254,16 @@ static navmap_status open_reader(const char *path, const struct store_options *o
     if (!s)
         return fail(NAVMAP_ENOMEM, "opening %s: out of memory", path);
     navmap_status status = lock_open(path, false, &s->lock);
-    bool attached = false;
-    for (int round = 0; status == NAVMAP_OK && !attached; round++) {
-        bool recover = false;
-        if ((status = lock_opening_shared(&s->lock, READER_TIMEOUT_S)) != NAVMAP_OK)
-            break;
-        status = attach(s, &recover);
-        lock_opening_release(&s->lock);
-        if (status == NAVMAP_OK && recover)
-            status = round < READER_ROUNDS
-                         ? recover_for_reader(path, options)
-                         : fail(NAVMAP_ELOCKED, "%s: other processes keep recovering it", path);
-        else
-            attached = status == NAVMAP_OK;
-    }
+    struct view *v = NULL;
+    if (status == NAVMAP_OK)
+        status = store_attach(s, &s->lock, &v);
     if (status != NAVMAP_OK) {
         store_destroy(s);
         return status;
     }
-    s->layout = s->view->layout;
+    s->view = v;
+    s->layout = v->layout;
+    store_look_later(s);
     *ret_store = s;
     return NAVMAP_OK;
 }

@@ -28,6 +28,12 @@ navmap_status store_view_begin(struct store *s, struct view **ret_view)
 {
     store_enter(s);
     struct view *v = current_view(s);
+    if (__builtin_expect(store_has_moved(s, v), 0)) {
+        navmap_status status = store_move(s, v);
+        view_unref(v);
+        TRY(status);
+        v = current_view(s);
+    }
     uint32_t nchunks = extent_chunks(view_load64(&view_root(v)->extent, memory_order_acquire));
     if (nchunks > atomic_load_explicit(&v->nchunks, memory_order_acquire)) {
         view_unref(v);

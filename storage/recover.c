@@ -12,6 +12,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -77,6 +78,18 @@ static navmap_status remove_leftovers(const struct store *s, uint64_t generation
         free(path);
     }
     free(list);
+    return status;
+}
+
+/* A copy of the log's file that was to take its place (wal_shrink.c, H1). */
+static navmap_status remove_copy(const struct store *s)
+{
+    struct io_info info;
+    char *path = NULL;
+    if (asprintf(&path, "%s/" WAL_FILE WAL_COPY_TAIL, s->path) < 0)
+        return fail(NAVMAP_ENOMEM, "%s: out of memory", s->path);
+    navmap_status status = io_stat(path, &info) == NAVMAP_OK ? io_unlink(path) : NAVMAP_OK;
+    free(path);
     return status;
 }
 
@@ -160,6 +173,7 @@ static navmap_status with_data(struct store *s, struct wal_txn *t, struct wal_st
     bool log_empty = state->ckpt_lsn == state->last_lsn;
     struct disk_root root;
     TRY(remove_leftovers(s, state->generation));
+    TRY(remove_copy(s));
     STORE_KILL_POINT(O4);
     TRY(read_file_root(s, *fd, path, l, state, &root));
     struct replay r = {.path = s->path, .layout = l};

@@ -30,9 +30,9 @@ struct disk_root store_root(struct store *s)
 struct disk_root store_root_between(struct store *s)
 {
     store_enter(s);
-    (void)pthread_rwlock_rdlock(&s->write_lock);
+    bool locked = store_lock_shared(s);
     struct disk_root root = store_root(s);
-    (void)pthread_rwlock_unlock(&s->write_lock);
+    store_unlock_shared(s, locked);
     return root;
 }
 

@@ -1,24 +1,8 @@
-/* seal.h -- one index in one file: what the writer of sealed files is told, and how it is called.
- *
- * The engine decides which slots go in, in which order, and what their rows shall be; storage knows
- * the bytes.  FORMAT.md, section 9.
- */
+/* seal.h -- one index in one file (FORMAT.md, section 9). */
 #ifndef NAVMAP_STORAGE_SEAL_H
 #define NAVMAP_STORAGE_SEAL_H
 
-#include "storage/store.h"
-
-/* What the row of `slot` at `level` shall be: ids of slots as they are now, 0 = none, M0 or M of
- * them into ret_ids.  Ids that are not in the file, or do not reach the level, are left out. */
-typedef navmap_status seal_row(void *ctx, uint32_t slot, uint32_t level, uint32_t *ret_ids);
-
-struct sealing {
-    uint32_t n;            /* items */
-    const uint32_t *slots; /* [n] LIVE or DELETED ones, in the order that they get in the file */
-    uint32_t entry;        /* the entry point, one of them; 0 = none */
-    seal_row *row;         /* NULL = no rows: a flat index */
-    void *ctx;
-};
+#include "storage/rewriting.h"
 
 /* The write lock is held exclusively in all of them.  What is staged is committed first.  `path` is
  * for messages.  Every payload is held against its checksum: NAVMAP_ECORRUPT. */

@@ -249,7 +249,7 @@ static navmap_status look_again(struct store *s, const struct io_info *now)
 navmap_status store_check_ground(struct store *s)
 {
     struct io_info now;
-    if (s->ground_fd < 0)
+    if (s->ground_fd < 0 || atomic_load_explicit(&s->ground_is_left, memory_order_relaxed))
         return NAVMAP_OK;
     store_enter(s);
     if (atomic_load_explicit(&s->ground_is_lost, memory_order_relaxed))

@@ -129,6 +129,11 @@ bool store_is_writer(const struct store *s)
     return s->mode == STORE_WRITE;
 }
 
+bool store_in_memory(const struct store *s)
+{
+    return s->in_memory;
+}
+
 const char *store_path(const struct store *s)
 {
     return s->path;
@@ -174,6 +179,7 @@ navmap_status store_check_writable(const struct store *s)
     if (s->mode != STORE_WRITE)
         return fail(NAVMAP_EREADONLY, "%s: the index is open for reading only", s->path);
     TRY(store_check_process(s));
+    TRY(store_check_aside(s));
     if (atomic_load(&s->poisoned))
         return fail(
             NAVMAP_EPOISONED,
@@ -193,6 +199,34 @@ navmap_status store_check_log(const struct store *s, struct wal_txn *t)
                     "%s: the log moved under its writer: expected lsn %llu, found %llu", s->path,
                     (unsigned long long)s->state.last_lsn, (unsigned long long)found.last_lsn);
     return NAVMAP_OK;
+}
+
+bool store_lock_shared(struct store *s)
+{
+    return pthread_rwlock_rdlock(&s->write_lock) == 0; /* EDEADLK: it is ours */
+}
+
+void store_unlock_shared(struct store *s, bool locked)
+{
+    if (locked)
+        (void)pthread_rwlock_unlock(&s->write_lock);
+}
+
+void store_follow_layout(struct layout *to, const struct layout *from)
+{
+    to->slot_shift = from->slot_shift;
+    to->slots_per_chunk = from->slots_per_chunk;
+    to->uppers_per_chunk = from->uppers_per_chunk;
+    to->level_most = from->level_most;
+    to->off_state = from->off_state;
+    to->off_row = from->off_row;
+    to->off_upper = from->off_upper;
+    to->off_tag = from->off_tag;
+    to->off_code = from->off_code;
+    to->off_vec = from->off_vec;
+    to->chunk_bytes = from->chunk_bytes;
+    to->generation = from->generation;
+    to->created_ns = from->created_ns;
 }
 
 static navmap_status relieve(struct store *s, uint64_t times)
@@ -238,6 +272,7 @@ static void read_root_stats(const struct view *v, struct store_stats *st)
     st->n_dead = view_load64(&root->n_dead, memory_order_relaxed);
     st->n_free = view_load64(&root->n_free, memory_order_relaxed);
     st->inserted = view_load64(&root->inserted, memory_order_relaxed);
+    st->slots_per_chunk = v->layout.slots_per_chunk;
 }
 
 static void read_planes(const struct view *v, struct store_stats *st)
@@ -277,11 +312,11 @@ static void read_log_stats(struct store *s, const struct view *v, struct store_s
     struct wal_state state = {0};
     st->applied_lsn = view_load64(&view_live(v)->applied_lsn, memory_order_relaxed);
     if (s->mode == STORE_WRITE && s->epoch == fork_epoch()) {
-        (void)pthread_rwlock_rdlock(&s->write_lock);
+        bool locked = store_lock_shared(s);
         (void)pthread_mutex_lock(&s->item_lock);
         st->pending = s->stage.items;
         (void)pthread_mutex_unlock(&s->item_lock);
-        (void)pthread_rwlock_unlock(&s->write_lock);
+        store_unlock_shared(s, locked);
         wal_lock(s->wal);
         state = s->state;
         wal_unlock(s->wal);
@@ -308,7 +343,7 @@ navmap_status store_stats_read(struct store *s, struct store_stats *ret_stats)
     read_root_stats(v, &st);
     st.in_memory = s->in_memory;
     st.bounded = s->bounded || st.max_elements > 0;
-    st.mapped = s->ground_fd >= 0;
+    st.mapped = s->ground_fd >= 0 && !atomic_load(&s->ground_is_left);
     st.file_flags = s->file_flags;
     if (s->in_memory) {
         read_planes(v, &st);
@@ -324,8 +359,12 @@ navmap_status store_stats_read(struct store *s, struct store_stats *ret_stats)
     read_log_stats(s, v, &st);
     store_view_end(s, v);
     st.poisoned = atomic_load(&s->poisoned);
-    if (s->epoch == fork_epoch())
-        TRY(lock_writer_held(&s->lock, &st.writer_held));
+    if (s->epoch == fork_epoch()) {
+        (void)pthread_mutex_lock(&s->wal_lock); /* a reader's LOCK may be opened anew (move.c) */
+        navmap_status status = lock_writer_held(&s->lock, &st.writer_held);
+        (void)pthread_mutex_unlock(&s->wal_lock);
+        TRY(status);
+    }
     if (s->mode == STORE_WRITE && s->epoch == fork_epoch())
         st.writer_held = true; /* F_OFD_GETLK does not see one's own lock */
     st.writer_pid = st.writer_held ? files_writer_pid(s->path) : 0;

@@ -64,6 +64,7 @@ navmap_status store_close(struct store *s);
 
 const struct layout *store_layout(const struct store *s);
 bool store_is_writer(const struct store *s);
+bool store_in_memory(const struct store *s); /* a private index */
 const char *store_path(const struct store *s);
 /* Before each call: NAVMAP_ECORRUPT when the file under a private index was cut short or
  * overwritten (sealed.c, X1).  One fstat() where there is such a file, else nothing. */
@@ -250,7 +251,7 @@ struct store_stats {
     uint64_t generation, last_lsn, ckpt_lsn, applied_lsn; /* lsns: 0 on a reader beside a writer */
     uint64_t n_live, n_deleted, n_dead, n_free, nslots, nchunks, nuppers;
     uint64_t max_elements, inserted;
-    uint32_t entry_slot, entry_level;
+    uint32_t entry_slot, entry_level, slots_per_chunk;
     uint64_t pending;    /* staged items (writer) */
     uint64_t wal_bytes;  /* log not yet checkpointed */
     uint64_t ckpt_bytes; /* the trigger */

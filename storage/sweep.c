@@ -24,6 +24,12 @@ void store_sweep_close(struct store *s)
     s->sweep.freed = NULL;
 }
 
+void store_sweep_forget(struct store *s)
+{
+    forget(&s->sweep);
+    s->sweep.n_freed = 0;
+}
+
 navmap_status store_sweep_begin(struct store *s, uint64_t *ret_dead)
 {
     struct sweep *w = &s->sweep;

@@ -252,7 +252,7 @@ static navmap_status check_lock_table(const char *path)
     return fail(NAVMAP_EREADONLY, "opening %s: no permission to write LMDB's lock table", path);
 }
 
-static navmap_status env_open_any(struct wal *w, bool writer)
+navmap_status wal_env_open(struct wal *w, bool writer)
 {
     TRY(check_lock_table(w->path));
     bool data_writable = access(w->path, W_OK) == 0;
@@ -311,7 +311,7 @@ static navmap_status reopen(struct wal *w, bool writer)
 {
     (void)pthread_rwlock_wrlock(&w->gate);
     wal_env_shut(w);
-    navmap_status status = env_open_any(w, writer);
+    navmap_status status = wal_env_open(w, writer);
     if (status == NAVMAP_OK)
         w->retired = false;
     (void)pthread_rwlock_unlock(&w->gate);
@@ -338,7 +338,7 @@ static navmap_status acquire_locked(const char *path, const struct io_info *st, 
         return fail(NAVMAP_ENOMEM, "opening %s: out of memory", path);
     w->dev = st->dev;
     w->ino = st->ino;
-    navmap_status status = env_open_any(w, writer);
+    navmap_status status = wal_env_open(w, writer);
     if (status != NAVMAP_OK) {
         wal_free(w);
         return status;
@@ -434,6 +434,16 @@ void wal_release(struct wal *w)
         wal_env_shut(w);
         wal_free(w);
     }
+    (void)pthread_mutex_unlock(&registry_lock);
+}
+
+void wal_registry_lock(void)
+{
+    (void)pthread_mutex_lock(&registry_lock);
+}
+
+void wal_registry_unlock(void)
+{
     (void)pthread_mutex_unlock(&registry_lock);
 }
 

@@ -25,6 +25,7 @@
 #include "storage/status.h"
 
 #define WAL_FILE "wal.mdb"
+#define WAL_COPY_TAIL ".new" /* of a copy that is to take its place */
 #define WAL_CREATE_BYTES (256u << 10)
 #define WAL_SLICE_FRAMES 8192u /* deleted by one transaction at most */
 #define WAL_SLACK_PAGES 48u    /* for LMDB's own lists, in every write transaction */
@@ -79,6 +80,11 @@ uint64_t wal_allocated(const struct wal *w);
 /* Has wal.mdb been removed under us? */
 bool wal_removed(const struct wal *w);
 uint32_t wal_frame_bytes(const struct wal *w);
+
+/* Put a copy without free pages in the place of wal.mdb, if no other handle of this process and no
+ * other process has it open.  The env lock, R and W are held, and no transaction of this thread.
+ * NAVMAP_EPOISONED: the environment is closed.  Else it is as it was, whatever failed. */
+navmap_status wal_shrink(struct wal *w, const char *dir, bool *ret_shrunk) NAVMAP_MUST_USE;
 
 void wal_lock(struct wal *w); /* the env lock, A2 */
 void wal_unlock(struct wal *w);

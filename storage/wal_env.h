@@ -34,8 +34,12 @@ struct wal {
 /* mdb_txn_begin for reading.  A full reader table is first cleared of processes that were killed:
  * nobody else does that while there is no writer. */
 int wal_begin_read(MDB_env *env, MDB_txn **ret_txn);
-/* Close the environment; nobody has a transaction.  The next wal_acquire opens another one. */
+/* wal.c, for wal_shrink.c, which closes and opens the environment under the gate, held exclusively.
+ * No transaction is open; pooled ones are ended. */
 void wal_env_shut(struct wal *w);
+navmap_status wal_env_open(struct wal *w, bool writer) NAVMAP_MUST_USE;
+void wal_registry_lock(void);
+void wal_registry_unlock(void);
 /* Bytes of the pages that LMDB's meta page counts, and of the file. */
 navmap_status wal_length(const struct wal *w, uint64_t *ret_need,
                          uint64_t *ret_size) NAVMAP_MUST_USE;

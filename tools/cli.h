@@ -15,6 +15,7 @@ enum exit_code {
 };
 
 /* A subcommand: argv[0] is its name; returns an exit code. */
+int cmd_compact(int argc, char **argv);
 int cmd_export(int argc, char **argv);
 int cmd_import(int argc, char **argv);
 int cmd_info(int argc, char **argv);

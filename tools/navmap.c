@@ -24,6 +24,7 @@ static const struct command commands[] = {
     {"query", "the nearest of vectors from a file or standard input", cmd_query},
     {"import", "vectors from .npy, .fvecs, .hdf5, hnswlib, ... into an index", cmd_import},
     {"export", "vectors and labels to .npy, or the graph to hnswlib's .bin", cmd_export},
+    {"compact", "drop what is not needed, mend links, renumber for speed", cmd_compact},
     {"save", "the backup: an index as one file", cmd_save},
     {"salvage", "what is sound of a damaged index, as a new one", cmd_salvage},
 };

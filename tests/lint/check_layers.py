@@ -24,12 +24,13 @@ SEEN_BY_ENGINE = {
     f"storage/{name}.h"
     for name in (
         "store", "view", "stage", "layout", "status", "fail", "epoch", "cpus", "seal", "sink",
-        "source", "salvage",
+        "source", "salvage", "rewriting", "memory",
     )
 }
 
 STORAGE_BASE = {
-    "layout", "view", "map", "lock", "io", "checksum", "status", "fail", "epoch", "cpus"
+    "layout", "view", "map", "lock", "io", "checksum", "status", "fail", "epoch", "cpus",
+    "memory",
 }
 ENGINE_BASE = {"graph", "rank", "select", "pool", "visited", "scratch", "crew", "filter", "walk"}
 

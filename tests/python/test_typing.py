@@ -23,7 +23,8 @@ PACKAGE = importlib.resources.files("navmap")
 SIGNATURES = {
     "create": (
         "(path, space, dim, *, M=16, ef_construction=200, random_seed=100, max_elements=None, "
-        "allow_replace_deleted=False, durability='full', codes='i8')"
+        "allow_replace_deleted=False, durability='full', codes='i8', "
+        "overwrite=False)"
     ),
     "open": "(path, mode='r', *, timeout=0.0, durability='full', checkpoint_bytes=None)",
     "verify": "(path, quick=False)",
@@ -46,6 +47,10 @@ SIGNATURES = {
     "Index.get_ids_list": "(self, include_deleted=True)",
     "Index.flush": "(self)",
     "Index.warmup": "(self, *, vectors=True, lock=False, larger_than_memory=False)",
+    "Index.compact": (
+        "(self, *, keep_deleted=False, keep_order=False, refine=False, M=None, "
+        "ef_construction=None, output=None, directory=False, num_threads=-1, progress=None)"
+    ),
     "Index.close": "(self)",
     "Index.stats": "(self)",
     "Index.set_ef": "(self, ef)",

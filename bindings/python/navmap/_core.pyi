@@ -43,6 +43,19 @@ class Handle:
     def resize(self, max_elements: int, /) -> None: ...
     def flush(self) -> None: ...
     def warm(self, flags: int, /) -> None: ...
+    def compact(
+        self,
+        keep_deleted: bool,
+        keep_order: bool,
+        refine: bool,
+        M: int,
+        ef_construction: int,
+        output: bytes | None,
+        directory: bool,
+        num_threads: int,
+        progress: Callable[[int, int], object] | None,
+        /,
+    ) -> dict[str, int]: ...
     def save(self, path: bytes, /) -> None: ...
     def save_fd(self, fd: int, /) -> None: ...
     def file_bytes(self) -> int: ...
@@ -61,6 +74,7 @@ def create(
     allow_replace_deleted: int,
     durability: int,
     codes: int,
+    overwrite: int,
     /,
 ) -> Handle: ...
 def open(

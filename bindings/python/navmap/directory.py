@@ -22,6 +22,7 @@ def create(
     allow_replace_deleted: bool = False,
     durability: Literal["full", "manual"] = "full",
     codes: Literal["i8"] | None = "i8",
+    overwrite: bool = False,
 ) -> Index:
     """Create an empty, durable index and open it; this process is its one writer.
 
@@ -44,8 +45,13 @@ def create(
     codes: "i8": searches and adds measure with eight-bit codes, which are kept beside the
         vectors, and look at the vectors themselves for the answer only: several times as fast, for
         dim + 8 bytes an item more.  None: with the vectors alone.
+    overwrite: empty an index that is at `path` already, and give it these parameters.  At one
+        instant; a crash leaves the old index or the new one.  Its readers move to the empty
+        one; those whose dim, space or M was another get `StaleError`.  Anything else at `path` is
+        left alone.
 
-    Raises `ExistsError` if something is at `path`, `NoIndexError` (a `FileNotFoundError`) if its
+    Raises `ExistsError` if something is at `path` (with `overwrite`: that is no index;
+    `LockedError` if it has another writer), `NoIndexError` (a `FileNotFoundError`) if its
     parent is not there, `InvalidInputError` for a parameter out of range, `StorageError` or
     `NoSpaceError` if the system refuses; then nothing is left at `path` (only if the very last
     sync fails, of the parent directory, a whole, empty index may be).
@@ -66,6 +72,7 @@ def create(
         int(bool(allow_replace_deleted)),
         convert.durability_number(durability),
         convert.codes_number(codes),
+        int(convert.boolean(overwrite, "overwrite")),
     )
     return Index._of(handle, name)
 

@@ -1,5 +1,6 @@
 """`Index`: a vector index, private to this process or an open directory."""
 
+import os
 from collections.abc import Callable
 from typing import Any, Literal, SupportsIndex, overload
 
@@ -7,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from navmap import convert
-from navmap.convert import Filter, Floats, Labels
+from navmap.convert import Filter, Floats, Labels, StrPath
 from navmap.errors import Error
 from navmap.saved import Saved
 
@@ -222,6 +223,61 @@ class Index(Saved):
         opened with mode "r".
         """
         self._handle.flush()
+
+    def compact(
+        self,
+        *,
+        keep_deleted: bool = False,
+        keep_order: bool = False,
+        refine: bool = False,
+        M: SupportsIndex | None = None,
+        ef_construction: SupportsIndex | None = None,
+        output: StrPath | None = None,
+        directory: bool = False,
+        num_threads: SupportsIndex = -1,
+        progress: Callable[[int, int], object] | None = None,
+    ) -> dict[str, int]:
+        """Write the index anew, without what it does not need.
+
+        Items that were marked deleted are FORGOTTEN, with their labels and vectors, and cannot be
+        unmarked; so is what updates and `replace_deleted` left behind.  Links through them are
+        mended, and items are renumbered so that what a search looks at together lies together:
+        searches of large indexes become faster.
+
+        keep_deleted: keep the marked items, marked.
+        keep_order: leave the items in the order in which they lie.
+        refine: let each item choose its neighbours once more, among all that are there now; takes
+            about as long as adding them.
+        M, ef_construction: build the graph anew with these; for an output only.
+        output: a path to write to, in place of changing the index: one file, as `save_index` makes
+            it, or with `directory` a new index for `open`.
+        num_threads: 0 or less takes the property `num_threads`.
+        progress: called as progress(done, total) some times a second.  What it raises stops the
+            call.  It may search, but not change the index.
+
+        In a directory the new data takes over at one instant.  A crash, Ctrl-C or a full disk
+        leave the index as it was.  Readers go on searching, in other processes too, and move to the
+        new data by themselves; changes wait.  Room for a second copy of the data is needed.
+
+        Returns how many `items` there are now, how many were `forgotten`, how many places
+        `dropped` that held nothing, `bytes_before` and `bytes_after` on disk, and `log_erased`: 1
+        if nothing of what was dropped is left in any file of the index.  0 means that others had
+        the log open, and old vectors may still lie there; compact again when they are gone.
+        """
+        threads = self._threads(num_threads)
+        if progress is not None and not callable(progress):
+            raise TypeError(f"progress must be callable, not {type(progress).__name__}")
+        return self._handle.compact(
+            convert.boolean(keep_deleted, "keep_deleted"),
+            convert.boolean(keep_order, "keep_order"),
+            convert.boolean(refine, "refine"),
+            0 if M is None else convert.parameter(M, "M", 2, 512),
+            0 if ef_construction is None else convert.size(ef_construction, "ef_construction"),
+            None if output is None else os.fsencode(convert.full_path(output)),
+            convert.boolean(directory, "directory"),
+            threads,
+            progress,
+        )
 
     # Searching --------------------------------------------------------------------------------
 

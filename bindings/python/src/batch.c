@@ -5,29 +5,10 @@
 #include "bindings/python/src/buffers.h"
 #include "bindings/python/src/filter.h"
 #include "bindings/python/src/handle.h"
+#include "bindings/python/src/progress.h"
 #include "bindings/python/src/search.h"
 
 /* Adding --------------------------------------------------------------------------------------*/
-
-struct progress_context {
-    PyThreadState *thread; /* of the call; saved while the GIL is released */
-    PyObject *callable;    /* NULL = only look for signals */
-};
-
-/* The engine calls this on the thread that called navmap_add(). */
-static int on_progress(void *ctx, uint64_t done, uint64_t total)
-{
-    struct progress_context *context = ctx;
-    PyEval_RestoreThread(context->thread);
-    if (!PyErr_Occurred() && PyErr_CheckSignals() == 0 && context->callable != NULL) {
-        PyObject *result = PyObject_CallFunction(context->callable, "KK", (unsigned long long)done,
-                                                 (unsigned long long)total);
-        Py_XDECREF(result);
-    }
-    int stop = PyErr_Occurred() != NULL; /* stays set until navmap_add() has returned */
-    context->thread = PyEval_SaveThread();
-    return stop;
-}
 
 PyObject *handle_add(PyObject *object, PyObject *args)
 {
@@ -61,7 +42,7 @@ PyObject *handle_add(PyObject *object, PyObject *args)
         .struct_size = sizeof options,
         .num_threads = num_threads,
         .replace_deleted = (uint32_t)replace_deleted,
-        .progress = on_progress,
+        .progress = progress_call,
         .progress_ctx = &context,
     };
     context.thread = PyEval_SaveThread();

@@ -7,6 +7,7 @@
 
 #include "bindings/python/src/batch.h"
 #include "bindings/python/src/buffers.h"
+#include "bindings/python/src/compact.h"
 #include "bindings/python/src/files.h"
 #include "bindings/python/src/report.h"
 #include "bindings/python/src/stats.h"
@@ -323,6 +324,9 @@ static PyMethodDef HANDLE_METHODS[] = {
     {"resize", handle_resize, METH_O, "resize(max_elements, /)"},
     {"flush", handle_flush, METH_NOARGS, "flush()"},
     {"warm", handle_warm, METH_O, "warm(flags, /)"},
+    {"compact", handle_compact, METH_VARARGS,
+     "compact(keep_deleted, keep_order, refine, M, ef_construction, output, directory, "
+     "num_threads, progress, /) -> dict"},
     {"save", handle_save, METH_VARARGS, "save(path, /)"},
     {"save_fd", handle_save_fd, METH_VARARGS, "save_fd(fd, /)"},
     {"file_bytes", handle_file_bytes, METH_NOARGS, "file_bytes() -> int"},

@@ -23,7 +23,7 @@ static struct core_state *state_of_module(PyObject *module)
 }
 
 /* create(path, space, dim, M, ef_construction, random_seed, max_elements, allow_replace_deleted,
- *        durability) -> Handle */
+ *        durability, overwrite) -> Handle */
 static PyObject *core_create(PyObject *module, PyObject *args)
 {
     struct core_state *state = state_of_module(module);
@@ -31,11 +31,12 @@ static PyObject *core_create(PyObject *module, PyObject *args)
     struct navmap_options options = {.struct_size = sizeof options};
     navmap_index *index = NULL;
 
-    if (!PyArg_ParseTuple(args, "yO&O&O&O&O&O&O&O&O&:create", &path, number_u32, &options.space,
+    if (!PyArg_ParseTuple(args, "yO&O&O&O&O&O&O&O&O&O&:create", &path, number_u32, &options.space,
                           number_u32, &options.dim, number_u32, &options.M, number_u32,
                           &options.ef_construction, number_u64, &options.random_seed, number_u64,
                           &options.max_elements, number_u32, &options.allow_replace_deleted,
-                          number_u32, &options.durability, number_u32, &options.codes))
+                          number_u32, &options.durability, number_u32, &options.codes, number_u32,
+                          &options.overwrite))
         return NULL;
     PyThreadState *thread = PyEval_SaveThread();
     navmap_status status = navmap_create(path, &options, &index);
@@ -196,7 +197,7 @@ static void core_free(void *module)
 static PyMethodDef CORE_METHODS[] = {
     {"create", core_create, METH_VARARGS,
      "create(path, space, dim, M, ef_construction, random_seed, max_elements, "
-     "allow_replace_deleted, durability, codes, /) -> Handle"},
+     "allow_replace_deleted, durability, codes, overwrite, /) -> Handle"},
     {"open", core_open, METH_VARARGS,
      "open(path, mode, durability, timeout, checkpoint_bytes, /) -> Handle"},
     {"new", core_new, METH_VARARGS,

@@ -1,0 +1,50 @@
+/* compact.c -- navmap._core.Handle.compact: the GIL released, progress and Ctrl-C in between. */
+#include "bindings/python/src/compact.h"
+
+#include "bindings/python/src/buffers.h"
+#include "bindings/python/src/fields.h"
+#include "bindings/python/src/handle.h"
+#include "bindings/python/src/progress.h"
+
+static const struct field RESULT[] = {
+    FIELD(navmap_compact_result, items),       FIELD(navmap_compact_result, forgotten),
+    FIELD(navmap_compact_result, dropped),     FIELD(navmap_compact_result, bytes_before),
+    FIELD(navmap_compact_result, bytes_after), FIELD(navmap_compact_result, log_erased),
+};
+
+PyObject *handle_compact(PyObject *object, PyObject *args)
+{
+    struct handle *self = (struct handle *)object;
+    struct navmap_compact_options options = {.struct_size = sizeof options};
+    struct navmap_compact_result ret = {.struct_size = sizeof ret};
+    int keep_deleted, keep_order, refine, directory;
+    PyObject *progress, *output;
+    if (!PyArg_ParseTuple(args, "pppO&O&OpO&O:compact", &keep_deleted, &keep_order, &refine,
+                          number_u32, &options.M, number_u32, &options.ef_construction, &output,
+                          &directory, number_u32, &options.num_threads, &progress))
+        return NULL;
+    if (output != Py_None && (options.output = PyBytes_AsString(output)) == NULL)
+        return NULL;
+    navmap_index *index = handle_enter(self);
+    if (index == NULL)
+        return NULL;
+    struct progress_context context = {.callable = progress != Py_None ? progress : NULL};
+    options.keep_deleted = (uint32_t)keep_deleted;
+    options.keep_order = (uint32_t)keep_order;
+    options.refine = (uint32_t)refine;
+    options.output_directory = (uint32_t)directory;
+    options.progress = progress_call;
+    options.progress_ctx = &context;
+    context.thread = PyEval_SaveThread();
+    navmap_status status = navmap_compact(index, &options, &ret);
+    PyEval_RestoreThread(context.thread);
+    if (PyErr_Occurred()) {
+        handle_leave(self);
+        return NULL;
+    }
+    PyObject *done = handle_done(self, status);
+    if (done == NULL)
+        return NULL;
+    Py_DECREF(done);
+    return fields_dict(&ret, RESULT, FIELDS_COUNT(RESULT));
+}

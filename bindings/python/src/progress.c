@@ -1,0 +1,17 @@
+/* progress.c -- see progress.h. */
+#include "bindings/python/src/progress.h"
+
+/* On the thread that made the call. */
+int progress_call(void *ctx, uint64_t done, uint64_t total)
+{
+    struct progress_context *context = ctx;
+    PyEval_RestoreThread(context->thread);
+    if (!PyErr_Occurred() && PyErr_CheckSignals() == 0 && context->callable != NULL) {
+        PyObject *result = PyObject_CallFunction(context->callable, "KK", (unsigned long long)done,
+                                                 (unsigned long long)total);
+        Py_XDECREF(result);
+    }
+    int stop = PyErr_Occurred() != NULL; /* stays set until the call has returned */
+    context->thread = PyEval_SaveThread();
+    return stop;
+}

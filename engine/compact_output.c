@@ -1,0 +1,138 @@
+/* compact_output.c -- an index that is written somewhere else: as a new directory, or first built
+ * anew with another M.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/index.h"
+#include "engine/regraph.h"
+#include "storage/fail.h"
+#include "storage/rewriting.h"
+
+/* A directory ---------------------------------------------------------------------------------*/
+
+static navmap_status put_into(struct store *into, struct store *from, const struct sealing *what)
+{
+    bool shrunk;
+    TRY(store_rebuild_begin(into));
+    navmap_status status = store_generation_put(into, from, what);
+    store_rebuild_end(into);
+    TRY(status);
+    return store_generation_clear(into, true, &shrunk);
+}
+
+/* Under a temporary name, so that nothing, or all of it, is at `path`. */
+static navmap_status fill_directory(navmap_index *ix, const struct sealing *what,
+                                    const char *temporary, const char *path)
+{
+    const struct layout *l = ix->layout;
+    const struct layout_params params = {.dim = l->dim,
+                                         .space = l->space,
+                                         .code_scheme = l->code_scheme,
+                                         .code_header = l->code_header,
+                                         .M = l->M,
+                                         .ef_construction = l->ef_construction,
+                                         .flags = l->flags & HEADER_ALLOW_REPLACE_DELETED,
+                                         .seed = l->seed};
+    const struct store_options options = {.durability = STORE_FULL};
+    struct store *into;
+    TRY(store_create(temporary, &params, store_root(ix->store).max_elements, &options, &into));
+    navmap_status status = put_into(into, ix->store, what);
+    if (status == NAVMAP_OK) {
+        status = store_close(into);
+    } else if (store_close(into) != NAVMAP_OK) {
+        /* the first failure is the one to tell of */
+    }
+    return status == NAVMAP_OK ? store_rename(temporary, path) : status;
+}
+
+navmap_status index_output_directory(navmap_index *ix, const struct sealing *what, const char *path)
+{
+    char *temporary;
+    TRY(store_check_new(path));
+    TRY(store_name_temporary(path, &temporary));
+    navmap_status status = fill_directory(ix, what, temporary, path);
+    if (status != NAVMAP_OK)
+        status = store_discard(temporary, status);
+    free(temporary);
+    return status;
+}
+
+/* Another M -----------------------------------------------------------------------------------*/
+
+struct building {
+    navmap_index *from, *to;
+    const struct sealing *what;
+    struct toil *toil;
+    _Atomic uint32_t next;
+};
+
+static void insert_items(void *ctx, uint32_t worker)
+{
+    struct building *b = ctx;
+    const struct stage *e = store_edit(b->from->store);
+    struct scratch *s = NULL;
+    navmap_status status = scratch_take(&b->to->shelf, b->to->layout, &s);
+    while (status == NAVMAP_OK && !atomic_load(&b->toil->stop)) {
+        uint32_t i = atomic_fetch_add(&b->next, 1);
+        if (i >= b->what->n)
+            break;
+        const uint32_t slot = b->what->slots[i];
+        const struct insert in = {.label = edit_tag(e, slot)->label,
+                                  .vector = edit_vec(e, slot),
+                                  .batch_items = b->what->n};
+        status = index_insert(b->to, s, &in);
+        atomic_fetch_add(&b->toil->done, 1);
+        if (status == NAVMAP_OK && worker == 0)
+            status = toil_tell(b->toil);
+    }
+    if (status != NAVMAP_OK)
+        toil_fail(b->toil, status);
+    scratch_give(&b->to->shelf, s);
+}
+
+static navmap_status mark_items(const struct building *b)
+{
+    const struct stage *e = store_edit(b->from->store);
+    navmap_status status = NAVMAP_OK;
+    TRY(store_write_begin(b->to->store, 0));
+    for (uint32_t i = 0; i < b->what->n && status == NAVMAP_OK; i++)
+        if (edit_status(e, b->what->slots[i]) == SLOT_DELETED)
+            status = store_mark(b->to->store, edit_tag(e, b->what->slots[i])->label, true);
+    store_write_end(b->to->store);
+    return status;
+}
+
+/* All vectors and marks; the limit last, since it may be lower than the slots that adding takes. */
+static navmap_status build(struct building *b, uint32_t threads)
+{
+    b->to->distance.normalise = 0; /* they are, and shall stay bit for bit what they are */
+    b->toil->total += b->what->n;
+    crew_run(b->from->crew, threads, insert_items, b);
+    TRY(toil_status(b->toil));
+    return mark_items(b);
+}
+
+navmap_status index_build_anew(navmap_index *ix, const struct sealing *what, uint32_t M,
+                               uint32_t ef_construction, uint32_t threads, struct toil *toil,
+                               navmap_index **ret_index)
+{
+    const struct layout *l = ix->layout;
+    const struct navmap_options options = {
+        .struct_size = sizeof options,
+        .dim = l->dim,
+        .space = l->space,
+        .M = M,
+        .ef_construction = ef_construction ? ef_construction : l->ef_construction,
+        .random_seed = l->seed,
+        .codes = l->code_scheme ? NAVMAP_CODES_I8 : NAVMAP_CODES_NONE,
+        .max_elements = store_root(ix->store).max_elements,
+        .allow_replace_deleted = (l->flags & HEADER_ALLOW_REPLACE_DELETED) != 0};
+    struct building b = {.from = ix, .what = what, .toil = toil};
+    TRY(navmap_new(&options, &b.to));
+    navmap_status status = build(&b, threads);
+    if (status != NAVMAP_OK)
+        return index_close_after(b.to, status);
+    *ret_index = b.to;
+    return NAVMAP_OK;
+}
