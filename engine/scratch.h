@@ -37,7 +37,7 @@ struct hop {
     const float **vectors; /* ... their vectors */
 };
 
-/* Rows that shall be fetched into the cache and were not asked for yet: first come, first served. */
+/* Rows to be fetched into the cache that were not asked for yet; first come, first served. */
 struct asks {
     const uint8_t **rows; /* a ring */
     uint32_t mask;        /* its size less one */

@@ -21,6 +21,7 @@
 #include "storage/epoch.h"
 #include "storage/fail.h"
 #include "storage/io.h"
+#include "storage/memory.h"
 
 #define RESERVE_FACTOR 8u
 #define RESERVE_LEAST (UINT64_C(1) << 30)
@@ -110,12 +111,13 @@ static navmap_status map_zeros(struct view *v, uint64_t from, uint64_t to)
  * contain a file.  And a walk over a large index misses in the page table more often than in the
  * cache: where the system has huge pages for files (Linux 6.16 on for ext4), searches are a fifth
  * faster.  Their price is that a changed row makes its huge page dirty, which the next checkpoint
- * writes; by the time the log is long most pages are dirty anyway. */
+ * writes; by the time the log is long most pages are dirty anyway.  A file that memory may not have
+ * room for is left alone: each miss would read a huge page of it, and push out another. */
 static void advise(void *at, uint64_t from, uint64_t len)
 {
     (void)madvise(at, len, MADV_RANDOM);
     (void)madvise(at, len, MADV_DONTDUMP);
-    if (from + len > VIEW_HUGE_FILE)
+    if (from + len > VIEW_HUGE_FILE && from + len < memory_available() / 2)
         (void)madvise(at, len, MADV_HUGEPAGE);
 }
 
