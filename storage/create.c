@@ -114,7 +114,9 @@ static void remove_data(const char *dir)
 /* Best effort: what a failed create, or an output, leaves under its temporary name. */
 static void remove_dir(const char *dir)
 {
-    static const char *const names[] = {"LOCK", WAL_FILE, WAL_FILE "-lock", WAL_FILE WAL_COPY_TAIL};
+    /* The first by name: without memory for a list nothing else of them would go. */
+    static const char *const names[] = {"LOCK", WAL_FILE, WAL_FILE "-lock", WAL_FILE WAL_COPY_TAIL,
+                                        "data-00000001.navmap"};
     char path[4096];
     remove_data(dir);
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)

@@ -52,7 +52,8 @@ struct store {
     struct layout layout; /* a copy that outlives any view */
 
     pthread_mutex_t view_lock;
-    struct view *view;                   /* current; one reference is ours */
+    struct view *view; /* current; one reference is ours */
+    bool stays;        /* it keeps the view that it was given: what inspects writes nothing */
     _Atomic uint32_t looked_s;           /* second of the last look at LOCK's path (move.c, V2), */
     _Atomic uint64_t lock_dev, lock_ino; /* which is to be this file's */
     const struct view *coming; /* of the generation that is about to take over, for the observer */

@@ -45,7 +45,7 @@ static bool lock_replaced(const struct store *s)
 
 bool store_has_moved(struct store *s, const struct view *v)
 {
-    if (s->mode != STORE_READ)
+    if (s->mode != STORE_READ || s->stays)
         return false;
     if (superseded(v))
         return true;

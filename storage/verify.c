@@ -226,6 +226,7 @@ static navmap_status read_stats(struct verify *v, struct store_stats *ret_stats)
     struct store *s = store_new(v->path, STORE_READ, &options);
     if (s == NULL)
         return fail(NAVMAP_ENOMEM, "%s: no memory to inspect the index", v->path);
+    s->stays = true;
     s->view = v->view;
     view_ref(s->view);
     s->lock = v->lock;
