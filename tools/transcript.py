@@ -36,6 +36,7 @@ def commands(block):
 def shape(text):
     """Lines without numbers, units and widths."""
     text = re.sub(r"\b[0-9a-f]{16}\b", "#", text)
+    text = re.sub(r"distances by +\w+", "distances by", text)  # what the processor has
     text = re.sub(r"\d[\d,]*(\.\d+)?(e-?\d+)?", "#", text)
     text = re.sub(r"# ([KMG]iB|B)\b", "# B", text)
     return [" ".join(line.split()) for line in text.splitlines()]

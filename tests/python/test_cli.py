@@ -12,7 +12,7 @@ import pytest
 import navmap
 from cli import COMMAND, needed, report, run
 
-COMMANDS = ("info", "verify", "query", "import", "export", "save", "salvage")
+COMMANDS = ("info", "verify", "query", "import", "export", "compact", "save", "salvage")
 DIM = 12
 ITEMS = 500
 DELETED = 25
