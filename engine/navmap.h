@@ -150,8 +150,8 @@ NAVMAP_API navmap_status navmap_save_with(navmap_index *index, const char *path,
     NAVMAP_MUST_USE;
 /* Write the index as hnswlib 0.8 does: a file that its load_index() takes, with the same labels,
  * vectors, links and marks of deletion; of a flat index, one of its BFIndex.  A search there walks
- * the same graph to the same distances; which of two candidates at the edge of a beam is still
- * looked at may differ, since navmap looks at several at once, and with codes by estimates.
+ * the same graph to the same distances.  Without codes it is the walk that navmap makes; with codes
+ * a candidate at the edge of a beam may fare differently here, being compared by estimates.
  * Which items and rows go in, what may be locked meanwhile, and how the file appears at `path`: as
  * with navmap_save().  hnswlib's file does not keep the space (the reader has to know it), seed,
  * codes, and whether deleted items may be replaced.
