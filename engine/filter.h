@@ -6,7 +6,7 @@
  * after them; the set does not.
  *
  * F1  No label leaves that is not of the set: the label that was read under the generation check is
- *     looked up once more at the end (search.c rerank, exact.c).  A bit is a hint.
+ *     looked up once more at the end (query.c, exact.c).  A bit is a hint.
  * F2  A slot without a bit is passed over only while no commit was applied since the bits were made
  *     ("apply", `by_slot`); after one, labels are asked for.  So an item that moved is not lost.
  *     (In a private index new and undeleted items do not count as commits: the call may miss them.)

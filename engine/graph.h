@@ -9,7 +9,7 @@
  *     moves only to a strictly smaller distance, a level is at most LAYOUT_LEVEL_MAX.
  * G3  Committed graph: any id may be walked through; only LIVE slots that the filter admits are
  *     results, and the state word that said so stays with them.  A distance is a hint until
- *     search.c has re-checked it.
+ *     query.c has re-checked it.
  * G4  Writer's graph: FREE slots are not walked, DEAD ones and the `dying` slot are walked but are
  *     no results, LIVE and DELETED ones that reach the level are.
  * G5  An index with codes is walked, and its links are chosen, by the distances of codes; one

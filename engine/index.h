@@ -62,7 +62,7 @@ navmap_status index_insert(navmap_index *ix, struct scratch *s,
  * is prepared (normalised); `filter` may be NULL. */
 navmap_status index_scan(navmap_index *ix, struct scratch *s, const struct filter *filter,
                          const float *query, uint64_t k) NAVMAP_MUST_USE;
-/* search.c: the same by a walk with a beam of `ef` >= k, or by a scan where that is cheaper or
+/* query.c: the same by a walk with a beam of `ef` >= k, or by a scan where that is cheaper or
  * where there is no graph. */
 navmap_status index_walk(navmap_index *ix, struct scratch *s, const struct filter *filter,
                          const float *query, uint64_t k, uint32_t ef) NAVMAP_MUST_USE;
@@ -75,7 +75,7 @@ navmap_status index_search(navmap_index *ix, const char *what, index_searcher *s
                            const struct navmap_search_options *options, uint64_t *ret_labels,
                            float *ret_distances, uint64_t *ret_found) NAVMAP_MUST_USE;
 
-/* search.c: label and exact distance of a slot, if it still is what `word` said (q5). */
+/* query.c: label and exact distance of a slot, if it still is what `word` said (q5). */
 bool index_read_hit(const navmap_index *ix, const struct view *v, const float *query, uint32_t slot,
                     uint32_t word, struct hit *ret_hit);
 

@@ -17,6 +17,8 @@
  * A7  One node's lock at a time, and only while its row is changed.  Searches of other adders read
  *     rows without it: they see ids that are each valid.  The new node's own rows are written
  *     before it is published and thus before anybody else can reach it.
+ * A9  A row that is thinned keeps an id which none of that node's own neighbours names: it may be
+ *     the only way in.  (Two rows thinned at once may each count on the other.)
  * A8  An item of a flat index is its payload: no level, no search, no links.
  */
 #include "engine/index.h"
@@ -158,6 +160,56 @@ static uint32_t given_up_copies(const struct graph *g, struct scratch *s,
     return n;
 }
 
+/* Does a neighbour of `id` other than `but` link back to it? */
+static bool named_by_neighbour(const struct graph *g, struct scratch *s, uint32_t id, uint32_t but,
+                               uint32_t level)
+{
+    const uint32_t width = level == 0 ? g->M0 : g->M;
+    uint32_t *ids = s->hops[1].ids, n = graph_copy_row(g, id, level, ids);
+    for (uint32_t i = 0; i < n; i++) {
+        const _Atomic uint32_t *row = ids[i] != but ? graph_edit_row(g, ids[i], level) : NULL;
+        for (uint32_t j = 0; row && j < width; j++)
+            if (row_get(row, j) == id)
+                return true;
+    }
+    return false;
+}
+
+static bool in_row(const struct near *row, uint32_t n, uint32_t id)
+{
+    for (uint32_t i = 0; i < n; i++)
+        if (row[i].id == id)
+            return true;
+    return false;
+}
+
+/* A9: into s->row, behind the `n` that were kept, or, when there is no room, for the last of them
+ * that can be done without.  Returns how many there are then. */
+static uint32_t keep_ways_in(const struct graph *g, struct scratch *s, uint32_t slot,
+                             const _Atomic uint32_t *row, uint32_t width, uint32_t level,
+                             uint32_t n)
+{
+    uint32_t kept = n;
+    for (uint32_t i = 0; i < width; i++) {
+        uint32_t id = row_get(row, i);
+        if (id == 0 || id >= g->nslots || id == slot || in_row(s->row, kept, id) ||
+            !graph_linkable(g, id, level) || named_by_neighbour(g, s, id, slot, level))
+            continue;
+        const struct near way = {FLT_MAX, id};
+        uint32_t last = n;
+        if (kept < width) {
+            s->row[kept++] = way;
+            continue;
+        }
+        while (last > 0 && (s->row[last - 1].id == g->self ||
+                            !named_by_neighbour(g, s, s->row[last - 1].id, slot, level)))
+            last--;
+        if (last > 0)
+            s->row[last - 1] = way;
+    }
+    return kept;
+}
+
 /* Did the neighbour take the link?  Its node is locked. */
 static bool link_locked(navmap_index *ix, struct scratch *s, const struct graph *g, struct near to,
                         uint32_t level, float zero, uint32_t *ret_given_up)
@@ -175,6 +227,7 @@ static bool link_locked(navmap_index *ix, struct scratch *s, const struct graph 
     bool taken = false;
     for (uint32_t i = 0; i < n; i++)
         taken |= s->row[i].id == g->self;
+    n = keep_ways_in(g, s, to.id, row, width, level, n);
     if (taken && to.dist == zero)
         *ret_given_up = given_up_copies(g, s, row, width, level, n, zero);
     for (uint32_t i = 0; i < width; i++)

@@ -23,6 +23,7 @@ static void scratch_free(struct scratch *s)
         free(s->hops[i].codes);
         free(s->hops[i].vectors);
     }
+    free(s->asks.rows);
     free(s->dists);
     free(s->ids);
     free(s->near);
@@ -46,7 +47,12 @@ static bool reserve_row(struct scratch *s, const struct layout *layout)
     s->vector = calloc(1, layout->vec_stride);
     s->dists = calloc(n, sizeof *s->dists);
     s->ids = calloc(n, sizeof *s->ids);
-    bool ok = s->vector && s->dists && s->ids;
+    uint32_t ring = 64;
+    while (ring < ASKS_HOPS * n)
+        ring *= 2;
+    s->asks.mask = ring - 1;
+    s->asks.rows = calloc(ring, sizeof *s->asks.rows);
+    bool ok = s->vector && s->dists && s->ids && s->asks.rows;
     for (uint32_t i = 0; i < 2; i++) {
         struct hop *hop = &s->hops[i];
         hop->ids = calloc(n, sizeof *hop->ids);

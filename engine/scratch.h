@@ -31,10 +31,19 @@ struct near {
 /* The neighbours of one node that were not met before: M0 + 1 of each. */
 struct hop {
     uint32_t n;
+    uint32_t asked; /* what asks.tail was when the last of them was put there */
     uint32_t *ids;
     const uint8_t **codes; /* where their code rows are, or, without codes, ... */
     const float **vectors; /* ... their vectors */
 };
+
+/* Rows that are to be fetched into the cache and were not asked for yet, first come, first served. */
+struct asks {
+    const uint8_t **rows; /* a ring */
+    uint32_t mask;        /* its size less one */
+    uint32_t head, tail;  /* numbers of the next to be asked for, and of the next to come */
+};
+#define ASKS_HOPS 4u /* widest hops that a ring has room for */
 
 /* What walks did with this memory since it was made. */
 struct tally {
@@ -54,6 +63,7 @@ struct scratch {
     struct codes_query *query; /* the code as a query */
     struct codes_query *pair;  /* another one's: graph.h */
     struct hop hops[2];
+    struct asks asks;
     float *dists;  /* M0 + 1: of a hop's */
     uint32_t *ids; /* M0 + 1: adding and repairing */
     /* Adding and repairing only: */

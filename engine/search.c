@@ -138,12 +138,14 @@ struct lane {
 };
 
 static navmap_status lane_begin(const struct batch *b, struct lane *lane, struct scratch *s,
-                                uint64_t row)
+                                struct asks *asks, uint64_t row)
 {
     lane->row = row;
     lane->q = (struct query){
         .ix = b->ix, .s = s, .vector = row_query(b, s, row), .k = b->want, .ef = b->ef};
     TRY(query_begin(&lane->q));
+    if (lane->q.walking)
+        walk_share(&lane->q.walk, asks);
     lane->busy = true;
     return NAVMAP_OK;
 }
@@ -162,14 +164,15 @@ static navmap_status lane_end(struct batch *b, struct lane *lane, struct short_r
 }
 
 /* One step of a lane, or its end and the beginning of another row. */
-static navmap_status lane_go_on(struct batch *b, struct lane *lane, struct short_row *lowest)
+static navmap_status lane_go_on(struct batch *b, struct lane *lane, struct asks *asks,
+                                struct short_row *lowest)
 {
     struct scratch *s = lane->q.s;
     uint64_t row;
     if (lane->q.walking && walk_step(&lane->q.walk))
         return NAVMAP_OK;
     TRY(lane_end(b, lane, lowest));
-    return take_row(b, &row) ? lane_begin(b, lane, s, row) : NAVMAP_OK;
+    return take_row(b, &row) ? lane_begin(b, lane, s, asks, row) : NAVMAP_OK;
 }
 
 static void answer_in_lanes(struct batch *b, struct scratch *const *s, struct short_row *lowest)
@@ -180,12 +183,12 @@ static void answer_in_lanes(struct batch *b, struct scratch *const *s, struct sh
     for (uint32_t i = 0; i < LANES; i++)
         lanes[i].busy = false;
     for (uint64_t row; busy < LANES && status == NAVMAP_OK && take_row(b, &row); busy++)
-        status = lane_begin(b, &lanes[busy], s[busy], row);
+        status = lane_begin(b, &lanes[busy], s[busy], &s[0]->asks, row);
     while (busy > 0 && status == NAVMAP_OK) {
         busy = 0;
         for (uint32_t i = 0; i < LANES && status == NAVMAP_OK; i++) {
             if (lanes[i].busy)
-                status = lane_go_on(b, &lanes[i], lowest);
+                status = lane_go_on(b, &lanes[i], &s[0]->asks, lowest);
             busy += lanes[i].busy;
         }
     }

@@ -149,12 +149,19 @@ static walk_step_fn *fast_step(const struct distance *d)
     return NULL;
 }
 
+void walk_share(struct walk *w, struct asks *asks)
+{
+    w->asks = asks;
+    w->s->hops[0].asked = w->s->hops[1].asked = asks->head;
+}
+
 static void make_fast(struct walk *w, walk_step_fn *fast)
 {
     const struct view *v = w->g->view;
     const struct layout *l = &v->layout;
     const uint8_t *chunk = v->base + layout_chunk_off(l, 0);
     w->step = fast;
+    walk_share(w, w->asks);
     w->place = (struct walk_place){.rows = chunk + l->off_row,
                                    .codes = chunk + l->off_code,
                                    .chunk_bytes = l->chunk_bytes,
@@ -168,7 +175,7 @@ void walk_begin(struct walk *w, const struct graph *g, struct scratch *s, const 
                 uint32_t slot, uint32_t level, uint32_t ef)
 {
     struct hop *hop = &s->hops[0];
-    *w = (struct walk){.g = g, .s = s, .to = *to, .level = level, .step = general_step};
+    *w = (struct walk){.g = g, .s = s, .to = *to, .level = level, .asks = &s->asks, .step = general_step};
     walk_step_fn *fast = fast_step(g->distance);
     if (fast && level == 0 && to->code && is_mapped(g) && !g->sieve)
         make_fast(w, fast);

@@ -39,6 +39,7 @@ struct walk {
     uint32_t level;
     uint32_t turn; /* of s->hops, the one that was gathered and is to be measured */
     bool more;     /* there is one */
+    struct asks *asks; /* the scratch's, or one that walks side by side share */
     walk_step_fn *step;
     struct walk_place place; /* of a fast one (walk_fast.inc) */
 };
@@ -46,6 +47,9 @@ struct walk {
 /* Begin at `slot` with a beam of `ef`; s->visited and s->pool must be reserved. */
 void walk_begin(struct walk *w, const struct graph *g, struct scratch *s, const struct target *to,
                 uint32_t slot, uint32_t level, uint32_t ef);
+/* Put what is to be asked for into a ring that other walks of the thread use as well, to be called
+ * after walk_begin(); it must be one of an index with rows as wide, and outlive the walk. */
+void walk_share(struct walk *w, struct asks *asks);
 /* False when the walk has come to its end: the results are in s->pool (pool_finish), and
  * s->pool.nearest. */
 static inline bool walk_step(struct walk *w)

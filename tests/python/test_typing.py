@@ -21,7 +21,7 @@ PACKAGE = importlib.resources.files("navmap")
 SIGNATURES = {
     "create": (
         "(path, space, dim, *, M=16, ef_construction=200, random_seed=100, max_elements=None, "
-        "allow_replace_deleted=False, durability='full')"
+        "allow_replace_deleted=False, durability='full', codes='i8')"
     ),
     "open": "(path, mode='r', *, timeout=0.0, durability='full', checkpoint_bytes=None)",
     "verify": "(path, quick=False)",
