@@ -202,6 +202,8 @@ def test_compare(rng, tmp_path, capsys):
                 assert entry["ratios"][name]["rounds"] == pytest.approx(pairs)
     saved = results["open"]["navmap"]
     assert saved["bytes_on_disk"] >= base.nbytes
+    for told in results["open"].values():
+        assert told["memory_grown"] >= base.nbytes / 4  # at the least codes of what was searched
     assert 0 < saved["seconds"] <= saved["with_first_answer"]
 
     text = (tmp_path / "out" / "tables.md").read_text()

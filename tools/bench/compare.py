@@ -57,7 +57,7 @@ import importlib
 module = importlib.import_module(peer.module)
 from importlib import metadata
 text = metadata.version(peer.package)
-if name == "navmap":
+if peer.package == "navmap":
     from navmap import _core
     with open(_core.__file__, "rb") as file:
         text += "+" + hashlib.sha256(file.read()).hexdigest()[:10]
@@ -351,9 +351,7 @@ def counters(run: Run, brackets: dict[str, Any], k: int) -> dict[str, Any]:
                 break
             if counted:
                 told.setdefault(name, {})[level] = counted | {"ef": pair[-1][0]}
-    if "hnswlib" in brackets and "native" in run.args.modes:
-        told |= native.hnswlib_counters(run, brackets["hnswlib"], k)
-    return told
+    return told | native.counters(run, brackets, k)
 
 
 def opening(run: Run) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from sweep import Child, Failed, say
 
 HERE = pathlib.Path(__file__).resolve().parent
 HNSWLIB = "hnswlib==0.8.0"
+COUNTERS = ("distances", "rows", "exact")
 PROGRAMS = ("navmap", "hnswlib")  # that have a program which does without Python
 
 
@@ -102,20 +103,30 @@ def children(run: Any, brackets: dict[str, Any]) -> tuple[dict[str, Any], dict[s
     return started, {name: brackets[name] for name in started}
 
 
-def hnswlib_counters(run: Any, of: dict[str, Any], k: int) -> dict[str, Any]:
-    """Its Python module does not tell; a distance that counts does."""
-    told: dict[float, Any] = {}
-    try:
-        child = _hnswlib(run, True)
-    except Failed:
-        return {}
-    for level, pair in of.items():
-        if pair:
-            ef = pair[-1][0]
-            answer = child("measure", ef=ef, k=k, threads=1, seconds=0, processors=run.cpus(1))
-            told[level] = {"ef": ef, "distances": answer["distances"]}
-    child.end()
-    return {"hnswlib": told}
+def counters(run: Any, brackets: dict[str, Any], k: int) -> dict[str, Any]:
+    """Of navmap, whose search tells its caller in C, and of hnswlib, by a distance that counts (if
+    it is measured from C++ anyway: else it would have to be compiled for this alone)."""
+    start = {"navmap": _navmap}
+    if "native" in run.args.modes:
+        start["hnswlib"] = lambda run: _hnswlib(run, True)
+    told: dict[str, Any] = {}
+    for name in start.keys() & brackets.keys():
+        try:
+            child = start[name](run)
+            told[name] = {
+                level: _count(run, child, k, pair[-1][0])
+                for level, pair in brackets[name].items()
+                if pair
+            }
+            child.end()
+        except Failed as why:
+            say(f"{name} is not counted: {why}")
+    return told
+
+
+def _count(run: Any, child: Program, k: int, ef: int) -> dict[str, float]:
+    answer = child("measure", k=k, ef=ef, threads=1, seconds=0, processors=run.cpus(1))
+    return {"ef": ef} | {name: answer[name] for name in COUNTERS if name in answer}
 
 
 # Limits ---------------------------------------------------------------------------------------
@@ -124,7 +135,7 @@ def hnswlib_counters(run: Any, of: dict[str, Any], k: int) -> dict[str, Any]:
 def row_bytes(name: str, dim: int) -> int | None:
     """Bytes that one scored row takes from memory, in whole lines as they come: for libraries whose
     rows are known here."""
-    if name in ("hnswlib", "faiss", "usearch", "navmap-vectors"):
+    if name in ("hnswlib", "faiss", "usearch", "navmap-f32"):
         return 4 * dim
     if name == "navmap":  # a byte for each dimension, and scale and norm, in whole lines
         return (dim + 8 + 63) // 64 * 64

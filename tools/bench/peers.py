@@ -125,20 +125,16 @@ class Navmap(Hnswlib):
     def search(self, queries: np.ndarray, k: int, ef: int, threads: int) -> Any:
         return self.index.knn_query(queries, k=k, num_threads=threads, allow_fewer=True)
 
-    def counters(self, queries: np.ndarray, k: int, ef: int) -> dict[str, float] | None:
-        """stats() may hold the engine's running totals under these names; without them: None."""
-        before = self.index.stats()
-        if "distances_computed" not in before:
-            return None
-        self.begin(k, ef, 1)
-        self.search(queries, k, ef, 1)
-        after = self.index.stats()
-        told = {"distances_computed": "distances", "rows_touched": "rows"}
-        return {
-            name: (after[key] - before[key]) / len(queries)
-            for key, name in told.items()
-            if key in after
-        }
+
+class NavmapF32(Navmap):
+    about = "without codes"
+
+    def build(self, vectors: np.ndarray, threads: int) -> None:
+        self._empty()
+        self.index.init_index(
+            len(vectors), M=self.M, ef_construction=self.ef_construction, codes=None
+        )
+        self.index.add_items(vectors, np.arange(len(vectors)), num_threads=threads)
 
 
 class Faiss(Peer):
@@ -312,6 +308,7 @@ def registry() -> dict[str, type[Peer]]:
 
     return {
         "navmap": Navmap,
+        "navmap-f32": NavmapF32,
         "hnswlib": Hnswlib,
         "faiss": Faiss,
         "faiss-sq8": FaissSq8,

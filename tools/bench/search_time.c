@@ -5,7 +5,8 @@
  * INDEX is a directory, opened for reading, or a saved file, which is mapped.  For each ef the
  * queries go round until --seconds are over, and whole rounds are counted: queries a second by the
  * clock and by processor time, and, where a call has one query, the median and the 99th percentile
- * of its latency (the clock itself costs some 25 ns of each).  One warm round goes before.
+ * of its latency (the clock itself costs some 25 ns of each); and how many distances and rows of
+ * neighbours a query took.  One warm round goes before.
  *
  * --serve is for compare.py, which has several programs measured in turns: a line on standard input
  * is "EF K THREADS single|batch SECONDS", the line of JSON that answers it has those figures. */
@@ -57,7 +58,8 @@ static uint64_t *labels, nq, dim;
 static double *waits;
 
 struct point {
-    double qps, qps_cpu, p50_us, p99_us; /* the last two only of single calls */
+    double qps, qps_cpu, p50_us, p99_us; /* latencies only of single calls */
+    double measured, expanded, exact;    /* a query, as struct navmap_search_counts has them */
 };
 
 static double now(clockid_t clock)
@@ -143,8 +145,12 @@ static int by_size(const void *a, const void *b)
 static bool measure(uint32_t ef, uint64_t k, uint32_t threads, bool single, double seconds,
                     struct point *ret_point)
 {
-    const struct navmap_search_options options = {
-        .struct_size = sizeof options, .ef = ef, .num_threads = threads, .allow_fewer = 1};
+    struct navmap_search_counts counts = {0};
+    const struct navmap_search_options options = {.struct_size = sizeof options,
+                                                  .ef = ef,
+                                                  .num_threads = threads,
+                                                  .allow_fewer = 1,
+                                                  .ret_counts = &counts};
     double passes = 0, taken;
     const double start = now(CLOCK_MONOTONIC), used = now(CLOCK_PROCESS_CPUTIME_ID);
     do {
@@ -157,6 +163,9 @@ static bool measure(uint32_t ef, uint64_t k, uint32_t threads, bool single, doub
     *ret_point = (struct point){
         .qps = asked / taken,
         .qps_cpu = asked * (single ? 1 : threads) / (now(CLOCK_PROCESS_CPUTIME_ID) - used),
+        .measured = (double)counts.measured / asked,
+        .expanded = (double)counts.expanded / asked,
+        .exact = (double)counts.exact / asked,
     };
     if (single) {
         qsort(waits, nq, sizeof *waits, by_size);
@@ -181,8 +190,9 @@ static int serve(void)
         else if (!make_room(k) || !measure(ef, k, threads, !strcmp(mode, "single"), seconds, &at))
             printf("{\"error\": \"a search failed: see standard error\"}\n");
         else
-            printf("{\"qps\": %.1f, \"qps_cpu\": %.1f, \"p50_us\": %.2f, \"p99_us\": %.2f}\n",
-                   at.qps, at.qps_cpu, at.p50_us, at.p99_us);
+            printf("{\"qps\": %.1f, \"qps_cpu\": %.1f, \"p50_us\": %.2f, \"p99_us\": %.2f, "
+                   "\"distances\": %.2f, \"rows\": %.2f, \"exact\": %.2f}\n",
+                   at.qps, at.qps_cpu, at.p50_us, at.p99_us, at.measured, at.expanded, at.exact);
         (void)fflush(stdout);
     }
     return 0;
@@ -203,10 +213,12 @@ static int print_table(void)
                     best[i][single] = at;
             }
     printf("%" PRIu64 " queries, k=%u, best of %u rounds\n", nq, args.k, args.rounds);
-    printf("%6s  %12s  %12s  %9s  %9s\n", "ef", "batch q/s", "single q/s", "p50 us", "p99 us");
+    printf("%6s  %12s  %12s  %9s  %9s  %9s  %6s\n", "ef", "batch q/s", "single q/s", "p50 us",
+           "p99 us", "measured", "rows");
     for (uint32_t i = 0; i < args.nef; i++)
-        printf("%6u  %12.0f  %12.0f  %9.1f  %9.1f\n", args.ef[i], best[i][0].qps, best[i][1].qps,
-               best[i][1].p50_us, best[i][1].p99_us);
+        printf("%6u  %12.0f  %12.0f  %9.1f  %9.1f  %9.0f  %6.0f\n", args.ef[i], best[i][0].qps,
+               best[i][1].qps, best[i][1].p50_us, best[i][1].p99_us, best[i][1].measured,
+               best[i][1].expanded);
     return 0;
 }
 

@@ -107,10 +107,10 @@ class Worker:
         query = self.peer.prepare(np.array(np.load(queries, mmap_mode="r")[:1]))
         read_through(pathlib.Path(path))
         opening, answering = [], []
+        before = memory()
         for _ in range(3):
             self.peer.index = None
             gc.collect()
-            before = memory()
             started = time.perf_counter()
             self.peer.load(pathlib.Path(path))
             opening.append(time.perf_counter() - started)
