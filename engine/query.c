@@ -119,6 +119,17 @@ static bool nothing_dead(const struct view *v)
            view_load64(&root->n_dead, memory_order_relaxed) == 0;
 }
 
+/* By their codes the last of the k nearest change places with those behind them, and in a beam of no
+ * more than k they are lost before they are measured: 100 of 100 found 0.977 of what is there where
+ * the vectors find 0.985, and so do 104. */
+static uint32_t beam_of(const struct query *q)
+{
+    uint64_t beam = q->ef, least = q->k + q->k / 16 + 1;
+    if (q->ix->layout->code_stride > 0 && beam < least)
+        beam = least;
+    return beam < q->g.nslots ? (uint32_t)beam : q->g.nslots;
+}
+
 navmap_status query_begin(struct query *q)
 {
     struct scratch *s = q->s;
@@ -128,7 +139,7 @@ navmap_status query_begin(struct query *q)
     graph_of_view(v, &q->ix->distance, &q->g);
     q->e0 = view_load64(&view_live(v)->apply_end, memory_order_acquire); /* q2 */
     uint64_t entry = view_load64(&view_root(v)->entry, memory_order_acquire);
-    uint32_t beam = q->ef < q->g.nslots ? q->ef : q->g.nslots;
+    uint32_t beam = beam_of(q);
     navmap_status status = scratch_reserve(s, beam, q->g.nslots);
     if (status == NAVMAP_OK)
         status = rank_reserve(&s->rank, beam);

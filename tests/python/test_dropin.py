@@ -182,6 +182,17 @@ def test_recall_against_brute_force(rng, tmp_path):
     np.testing.assert_array_equal(again.knn_query(queries, k)[0], expected)
 
 
+def test_recall_when_ef_is_no_more_than_k(rng):
+    """With codes the last of k are told apart less well: it must not cost answers."""
+    data, queries = rng.random((5000, 16), dtype=np.float32), rng.random((200, 16))
+    found = {}
+    for codes in ("i8", None):
+        ix = index_of(data, codes=codes, ef_construction=200)
+        expected = ix.exact_query(queries, 100)[0]
+        found[codes] = recall(ix.knn_query(queries, 100, ef=100)[0], expected)
+    assert found["i8"] > 0.98 and found["i8"] > found[None] - 0.001
+
+
 def test_replacing_what_was_deleted(rng, tmp_path):
     """At full capacity, then again out of a file, then again out of a pickle."""
     dim, n = 16, 600
