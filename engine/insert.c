@@ -329,7 +329,7 @@ static navmap_status take_place(navmap_index *ix, struct scratch *s, struct grap
         return store_item_take(ix->store, 0, item);
     /* Within the item: before it the file may have grown. */
     graph_of_edit(store_edit(ix->store), &ix->distance, s, g);
-    g->all_live = store_edit(ix->store)->root.n_dead == 0; /* walk.h, K3 */
+    g->all_live = store_root(ix->store).n_dead == 0; /* walk.h, K3 */
     TRY(reserve(ix, s, g));
     return store_item_take(ix->store, draw_level(ix, item->number), item);
 }

@@ -107,6 +107,10 @@ static void test_stopped_and_killed(void **state)
 static void test_full_table(void **state)
 {
     (void)state;
+#if defined(__SANITIZE_THREAD__)
+    print_message("skipped: ThreadSanitizer counts 64 read locks of a thread at most\n");
+    skip();
+#endif
     struct rng r = test_rng();
     uint32_t got = 0, rest = 0;
     float v[DIM] = {1};
