@@ -17,9 +17,9 @@
  * A7  One node's lock at a time, and only while its row is changed.  Searches of other adders read
  *     rows without it: they see ids that are each valid.  The new node's own rows are written
  *     before it is published and thus before anybody else can reach it.
+ * A8  An item of a flat index is its payload: no level, no search, no links.
  * A9  A row that is thinned keeps an id which none of that node's own neighbours names: it may be
  *     the only way in.  (Two rows thinned at once may each count on the other.)
- * A8  An item of a flat index is its payload: no level, no search, no links.
  */
 #include "engine/index.h"
 
