@@ -106,8 +106,9 @@ static navmap_status write_private(struct compaction *c)
 static navmap_status write_anew(struct compaction *c)
 {
     navmap_index *made;
-    TRY(index_build_anew(c->ix, &c->what, c->o.M, c->o.ef_construction, c->o.num_threads, &c->toil,
-                         &made));
+    const struct build_anew how = {
+        .M = c->o.M, .ef_construction = c->o.ef_construction, .threads = c->o.num_threads};
+    TRY(index_build_anew(c->ix, &c->what, &how, &c->toil, &made));
     struct compaction again = {
         .ix = made, .o = {.num_threads = c->o.num_threads, .keep_deleted = 1, .keep_order = 1}};
     again.o.output = c->o.output;

@@ -64,6 +64,7 @@ struct building {
     navmap_index *from, *to;
     const struct sealing *what;
     struct toil *toil;
+    bool by_slot;
     _Atomic uint32_t next;
 };
 
@@ -78,9 +79,12 @@ static void insert_items(void *ctx, uint32_t worker)
         if (i >= b->what->n)
             break;
         const uint32_t slot = b->what->slots[i];
-        const struct insert in = {.label = edit_tag(e, slot)->label,
+        const struct disk_tag *tag = edit_tag(e, slot);
+        const struct insert in = {.label = b->by_slot ? slot : tag->label,
                                   .vector = edit_vec(e, slot),
-                                  .batch_items = b->what->n};
+                                  .batch_items = b->what->n,
+                                  .has_level = b->by_slot,
+                                  .level = TAG_LEVEL(tag->up)};
         status = index_insert(b->to, s, &in);
         atomic_fetch_add(&b->toil->done, 1);
         if (status == NAVMAP_OK && worker == 0)
@@ -110,11 +114,11 @@ static navmap_status build(struct building *b, uint32_t threads)
     b->toil->total += b->what->n;
     crew_run(b->from->crew, threads, insert_items, b);
     TRY(toil_status(b->toil));
-    return mark_items(b);
+    return b->by_slot ? NAVMAP_OK : mark_items(b);
 }
 
-navmap_status index_build_anew(navmap_index *ix, const struct sealing *what, uint32_t M,
-                               uint32_t ef_construction, uint32_t threads, struct toil *toil,
+navmap_status index_build_anew(navmap_index *ix, const struct sealing *what,
+                               const struct build_anew *how, struct toil *toil,
                                navmap_index **ret_index)
 {
     const struct layout *l = ix->layout;
@@ -122,15 +126,15 @@ navmap_status index_build_anew(navmap_index *ix, const struct sealing *what, uin
         .struct_size = sizeof options,
         .dim = l->dim,
         .space = l->space,
-        .M = M,
-        .ef_construction = ef_construction ? ef_construction : l->ef_construction,
+        .M = how->M,
+        .ef_construction = how->ef_construction ? how->ef_construction : l->ef_construction,
         .random_seed = l->seed,
         .codes = l->code_scheme ? NAVMAP_CODES_I8 : NAVMAP_CODES_NONE,
         .max_elements = store_root(ix->store).max_elements,
         .allow_replace_deleted = (l->flags & HEADER_ALLOW_REPLACE_DELETED) != 0};
-    struct building b = {.from = ix, .what = what, .toil = toil};
+    struct building b = {.from = ix, .what = what, .toil = toil, .by_slot = how->by_slot};
     TRY(navmap_new(&options, &b.to));
-    navmap_status status = build(&b, threads);
+    navmap_status status = build(&b, how->threads);
     if (status != NAVMAP_OK)
         return index_close_after(b.to, status);
     *ret_index = b.to;

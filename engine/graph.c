@@ -42,7 +42,8 @@ const _Atomic uint32_t *graph_edit_row(const struct graph *g, uint32_t slot, uin
 bool graph_linkable(const struct graph *g, uint32_t slot, uint32_t level)
 {
     enum slot_status status = edit_status(g->edit, slot);
-    if ((status != SLOT_LIVE && status != SLOT_DELETED) || slot == g->dying || slot == g->self)
+    if ((status != SLOT_LIVE && (status != SLOT_DELETED || g->live_only)) || slot == g->dying ||
+        slot == g->self)
         return false;
     return level == 0 || graph_edit_row(g, slot, level) != NULL;
 }

@@ -37,6 +37,8 @@ struct graph {
     uint32_t dying;           /* writer: the slot that the item in hand supersedes, or 0 */
     uint32_t self;            /* writer: the slot in hand, never a result, or 0 */
     bool all_live;            /* what rows name was LIVE when the walk began; see walk.h, K3 */
+    bool unsure;              /* writer: that is said although some are DEAD (insert.c, A10) */
+    bool live_only;           /* writer: DELETED ones are no results either (repair.c, R5) */
     struct sieve *sieve;      /* committed graph: which labels are results; NULL = all */
     struct codes_query *pair; /* writer, with codes: room for the code of a node in hand */
 };

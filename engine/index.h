@@ -27,6 +27,10 @@ struct navmap_index {
     /* write lock held exclusively: */
     uint32_t implicit_calls; /* navmap_add() calls without labels that are under way */
     uint64_t implicit_next;  /* the number after the last one handed to them */
+    bool vacuum;             /* the sweep under way is one (repair.c, R5) */
+    uint64_t sweep_members;  /* slots that it frees */
+    uint64_t sweeps;         /* that came to their end so far */
+    uint64_t rows_repaired;  /* by all of them */
 };
 
 /* No graph: rows and entry mean nothing, every search is a scan, nothing is swept. */
@@ -53,10 +57,18 @@ struct insert {
     const float *vector;        /* dim floats, as the caller gave them */
     uint64_t batch_items;       /* of the call */
     bool replace;               /* a deleted item */
+    bool has_level;             /* not to be drawn: */
+    uint32_t level;
     _Atomic uint64_t *promised; /* what the call still has of ix->reserved_labels */
 };
 navmap_status index_insert(navmap_index *ix, struct scratch *s,
                            const struct insert *in) NAVMAP_MUST_USE;
+/* Links for a slot that was DELETED and is LIVE again, as a new item gets them, unless it has a way
+ * in (ways.h, W3); and before it the room for that, in stage and scratch.  Write lock held
+ * exclusively. */
+navmap_status index_relink_room(navmap_index *ix, struct scratch *s,
+                                uint32_t slot) NAVMAP_MUST_USE;
+void index_relink(navmap_index *ix, struct scratch *s, uint32_t slot);
 
 /* exact.c: the best k of the committed index into s->rank, ascending, at most k of them.  `query`
  * is prepared (normalised); `filter` may be NULL. */
@@ -86,15 +98,6 @@ bool repair_due(const navmap_index *ix);
  * leaves the sweep where it was, to be continued by a later call. */
 void repair_some(navmap_index *ix, struct scratch *s, uint64_t slots);
 #define REPAIR_SLOTS_PER_ITEM 16u
-/* Room for what follows, in a graph of the writer's (G4). */
-navmap_status repair_reserve(navmap_index *ix, struct scratch *s,
-                             const struct graph *g) NAVMAP_MUST_USE;
-/* What the row of g->self at `level` shall be when it has lost what is not linkable: into s->row,
- * how many (R1). */
-uint32_t repair_refill(navmap_index *ix, struct scratch *s, const struct graph *g, uint32_t level);
-/* Who follows the entry point `slot` of level `top`: the nearest linkable node of the highest level
- * on which the walk from it meets any; 0 = there is none. */
-uint32_t repair_heir(struct scratch *s, const struct graph *g, uint32_t slot, uint32_t top);
 
 /* rewrite.c: save it as one file, at a path, or (path NULL) into an open one; or only tell how many
  * bytes (ret_bytes not NULL). */
@@ -119,10 +122,15 @@ void index_pass_on(void *ctx, const struct store_finding *f);
 struct sealing;
 navmap_status index_output_directory(navmap_index *ix, const struct sealing *what,
                                      const char *path) NAVMAP_MUST_USE;
-/* A private index with another M, of the items of `what`, in its order. */
+/* A private index of the items of `what`, linked anew in its order. */
 struct toil;
-navmap_status index_build_anew(navmap_index *ix, const struct sealing *what, uint32_t M,
-                               uint32_t ef_construction, uint32_t threads, struct toil *toil,
+struct build_anew {
+    uint32_t M, ef_construction; /* the latter 0 = as it is */
+    uint32_t threads;
+    bool by_slot; /* labels are the slots they have in `ix`, levels those that they have there */
+};
+navmap_status index_build_anew(navmap_index *ix, const struct sealing *what,
+                               const struct build_anew *how, struct toil *toil,
                                navmap_index **ret_index) NAVMAP_MUST_USE;
 /* check_file.c: the whole check of a sealed file. */
 navmap_status index_verify_file(const char *path, const struct navmap_verify_options *options,

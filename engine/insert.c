@@ -18,8 +18,11 @@
  *     rows without it: they see ids that are each valid.  The new node's own rows are written
  *     before it is published and thus before anybody else can reach it.
  * A8  An item of a flat index is its payload: no level, no search, no links.
- * A9  A row that is thinned keeps an id which none of that node's own neighbours names: it may be
- *     the only way in.  (Two rows thinned at once may each count on the other.)
+ * A9  Nobody loses its only way in, neither by the links that are made here (ways.h, W1) nor by the
+ *     death of the slot that the item supersedes (W2).
+ * A10 While few slots are DEAD the searches take all that they meet for live (walk.h, K3), which
+ *     spares them the question, and the dead are sorted out before the choice.  Where more than
+ *     half of what was found is dead, the search is made again, asking.
  */
 #include "engine/index.h"
 
@@ -28,7 +31,10 @@
 
 #include "engine/select.h"
 #include "engine/walk.h"
+#include "engine/ways.h"
 #include "storage/fail.h"
+
+#define DEAD_FEW 4u /* live slots for each that is dead */
 
 static uint64_t mix(uint64_t x)
 {
@@ -64,14 +70,38 @@ static navmap_status reserve(navmap_index *ix, struct scratch *s, const struct g
     return scratch_reserve_build(s, ix->layout, near);
 }
 
-/* The results of the beam as candidates, nearest first, thinned to M. */
-static uint32_t choose(const struct graph *g, struct scratch *s, uint32_t level,
+/* The results of the beam that can be linked to, nearest first, into s->near. */
+static uint32_t found_near(const struct graph *g, struct scratch *s, uint32_t level,
+                           uint32_t *ret_met)
+{
+    uint32_t n = 0;
+    const struct pool_entry *found = pool_finish(&s->pool, ret_met);
+    for (uint32_t i = 0; g->unsure && i < *ret_met; i++)
+        __builtin_prefetch((const void *)view_state(g->view, found[i].id));
+    for (uint32_t i = 0; i < *ret_met; i++)
+        if (!g->unsure || graph_linkable(g, found[i].id, level))
+            s->near[n++] = (struct near){found[i].dist, found[i].id};
+    return n;
+}
+
+static uint32_t candidates(const struct graph *g, struct scratch *s, const struct target *to,
+                           uint32_t slot, uint32_t level, uint32_t ef)
+{
+    uint32_t met;
+    walk_search(g, s, to, slot, level, ef);
+    uint32_t n = found_near(g, s, level, &met);
+    if (n >= met / 2)
+        return n;
+    struct graph asking = *g; /* A10 */
+    asking.all_live = asking.unsure = false;
+    walk_search(&asking, s, to, slot, level, ef);
+    return found_near(&asking, s, level, &met);
+}
+
+/* The n candidates in s->near, thinned to M. */
+static uint32_t choose(const struct graph *g, struct scratch *s, uint32_t n, uint32_t level,
                        struct near *ret_chosen)
 {
-    uint32_t n;
-    const struct pool_entry *found = pool_finish(&s->pool, &n);
-    for (uint32_t i = 0; i < n; i++)
-        s->near[i] = (struct near){found[i].dist, found[i].id};
     n = select_diverse(g, g->self, s->near, n, g->M - g->M / 4, g->M, s->aside, s->near);
     uint32_t kept = 0;
     for (uint32_t i = 0; i < n; i++)
@@ -81,13 +111,17 @@ static uint32_t choose(const struct graph *g, struct scratch *s, uint32_t level,
     return kept;
 }
 
-/* A4: everything linkable, by brute force. */
-static void scan(const struct graph *g, struct scratch *s, const struct target *to, uint32_t ef)
+/* A4: everything live, by brute force. */
+static uint32_t scan(const struct graph *g, struct scratch *s, const struct target *to, uint32_t ef)
 {
+    uint32_t met;
+    struct graph live = *g;
+    live.live_only = true;
     pool_reset(&s->pool, ef, false);
     for (uint32_t slot = 1; slot < g->nslots; slot++)
-        if (graph_linkable(g, slot, 0))
+        if (graph_linkable(&live, slot, 0))
             pool_offer(&s->pool, graph_distance(g, to, slot), slot, STATE_WORD(0, SLOT_LIVE));
+    return found_near(&live, s, 0, &met);
 }
 
 /* Neighbours for every level up to `level` into s->chosen, M0 apart; their numbers into ret_n.
@@ -103,30 +137,30 @@ static bool find_neighbours(navmap_index *ix, struct scratch *s, const struct gr
         uint32_t from = level < top ? level : top;
         slot = graph_descend(g, s, to, slot, top, from);
         for (uint32_t l = from + 1; l-- > 0;) {
-            walk_search(g, s, to, slot, l, ef);
+            uint32_t n = candidates(g, s, to, slot, l, ef);
             if (s->pool.nearest.id != 0)
                 slot = s->pool.nearest.id;
-            ret_n[l] = choose(g, s, l, s->chosen + (size_t)l * g->M0);
+            ret_n[l] = choose(g, s, n, l, s->chosen + (size_t)l * g->M0);
         }
     }
     if (ret_n[0] != 0)
         return true;
-    const struct disk_root root = store_root(ix->store);
-    if (root.n_live + root.n_deleted > (g->dying != 0)) {
-        scan(g, s, to, ef);
-        ret_n[0] = choose(g, s, 0, s->chosen);
-    }
+    bool one_dies = g->dying != 0 && edit_status(g->edit, g->dying) == SLOT_LIVE;
+    if (store_root(ix->store).n_live > one_dies)
+        ret_n[0] = choose(g, s, scan(g, s, to, ef), 0, s->chosen);
     return false;
 }
 
-/* A7: nobody reaches the node yet. */
-static void write_own_row(navmap_index *ix, const struct scratch *s, const struct graph *g,
+/* A7: nobody reaches the node yet.  One that had links before keeps those that others need. */
+static void write_own_row(navmap_index *ix, struct scratch *s, const struct graph *g,
                           uint32_t level, uint32_t n)
 {
     _Atomic uint32_t *row = store_row_edit(ix->store, g->self, level);
-    const struct near *chosen = s->chosen + (size_t)level * g->M0;
-    for (uint32_t i = 0; i < n; i++)
-        row_put(row, i, chosen[i].id);
+    const uint32_t width = level == 0 ? g->M0 : g->M;
+    memcpy(s->row, s->chosen + (size_t)level * g->M0, n * sizeof *s->row);
+    n = ways_keep(g, s, g->self, row, width, level, n);
+    for (uint32_t i = 0; i < width; i++)
+        row_put(row, i, i < n ? s->row[i].id : 0);
 }
 
 /* The new node's row gets an id that another row gives up, if it has room. */
@@ -160,56 +194,6 @@ static uint32_t given_up_copies(const struct graph *g, struct scratch *s,
     return n;
 }
 
-/* Does a neighbour of `id` other than `but` link back to it? */
-static bool named_by_neighbour(const struct graph *g, struct scratch *s, uint32_t id, uint32_t but,
-                               uint32_t level)
-{
-    const uint32_t width = level == 0 ? g->M0 : g->M;
-    uint32_t *ids = s->hops[1].ids, n = graph_copy_row(g, id, level, ids);
-    for (uint32_t i = 0; i < n; i++) {
-        const _Atomic uint32_t *row = ids[i] != but ? graph_edit_row(g, ids[i], level) : NULL;
-        for (uint32_t j = 0; row && j < width; j++)
-            if (row_get(row, j) == id)
-                return true;
-    }
-    return false;
-}
-
-static bool in_row(const struct near *row, uint32_t n, uint32_t id)
-{
-    for (uint32_t i = 0; i < n; i++)
-        if (row[i].id == id)
-            return true;
-    return false;
-}
-
-/* A9: into s->row, behind the `n` that were kept, or, when there is no room, for the last of them
- * that can be done without.  Returns how many there are then. */
-static uint32_t keep_ways_in(const struct graph *g, struct scratch *s, uint32_t slot,
-                             const _Atomic uint32_t *row, uint32_t width, uint32_t level,
-                             uint32_t n)
-{
-    uint32_t kept = n;
-    for (uint32_t i = 0; i < width; i++) {
-        uint32_t id = row_get(row, i);
-        if (id == 0 || id >= g->nslots || id == slot || in_row(s->row, kept, id) ||
-            !graph_linkable(g, id, level) || named_by_neighbour(g, s, id, slot, level))
-            continue;
-        const struct near way = {FLT_MAX, id};
-        uint32_t last = n;
-        if (kept < width) {
-            s->row[kept++] = way;
-            continue;
-        }
-        while (last > 0 && (s->row[last - 1].id == g->self ||
-                            !named_by_neighbour(g, s, s->row[last - 1].id, slot, level)))
-            last--;
-        if (last > 0)
-            s->row[last - 1] = way;
-    }
-    return kept;
-}
-
 /* Did the neighbour take the link?  Its node is locked. */
 static bool link_locked(navmap_index *ix, struct scratch *s, const struct graph *g, struct near to,
                         uint32_t level, float zero, uint32_t *ret_given_up)
@@ -227,7 +211,7 @@ static bool link_locked(navmap_index *ix, struct scratch *s, const struct graph 
     bool taken = false;
     for (uint32_t i = 0; i < n; i++)
         taken |= s->row[i].id == g->self;
-    n = keep_ways_in(g, s, to.id, row, width, level, n);
+    n = ways_keep(g, s, to.id, row, width, level, n);
     if (taken && to.dist == zero)
         *ret_given_up = given_up_copies(g, s, row, width, level, n, zero);
     for (uint32_t i = 0; i < width; i++)
@@ -274,30 +258,27 @@ static void link_level(navmap_index *ix, struct scratch *s, const struct graph *
         force_back(ix, g, level, chosen[0]);
 }
 
-/* The item is taken: nothing can fail any more (A1). */
-static void link_item(navmap_index *ix, struct scratch *s, struct graph *g, struct store_item *item)
+/* Searches, own rows, links, entry, for a node of `level` whose payload is there; `item` is to be
+ * published between rows and links, or NULL. */
+static void place(navmap_index *ix, struct scratch *s, const struct graph *g,
+                  const struct target *to, uint32_t level, struct store_item *item)
 {
     uint32_t n[LAYOUT_LEVEL_MAX + 1];
-    const struct target to = graph_target(g, s, s->vector);
-    store_item_payload(ix->store, item, s->code, s->vector);
-    g->self = item->slot;
-    g->dying = item->old_slot;
-    g->all_live = g->all_live && g->dying == 0;
-
     uint64_t entry = store_root(ix->store).entry;
     bool alone = false; /* A4 */
-    if ((uint32_t)entry == 0 || item->level > (uint32_t)(entry >> 32)) {
+    if ((uint32_t)entry == 0 || level > (uint32_t)(entry >> 32)) {
         store_entry_lock(ix->store);
         entry = store_root(ix->store).entry;
-        alone = (uint32_t)entry == 0 || item->level > (uint32_t)(entry >> 32);
+        alone = (uint32_t)entry == 0 || level > (uint32_t)(entry >> 32);
         if (!alone)
             store_entry_unlock(ix->store);
     }
-    bool reached = find_neighbours(ix, s, g, &to, item->level, entry, n); /* A2 */
-    for (uint32_t l = 0; l <= item->level; l++)
+    bool reached = find_neighbours(ix, s, g, to, level, entry, n); /* A2 */
+    for (uint32_t l = 0; l <= level; l++)
         write_own_row(ix, s, g, l, n[l]);
-    store_item_publish(ix->store, item);
-    for (uint32_t l = 0; l <= item->level; l++)
+    if (item)
+        store_item_publish(ix->store, item);
+    for (uint32_t l = 0; l <= level; l++)
         link_level(ix, s, g, l, n[l]);
     if (!alone && !reached) {
         store_entry_lock(ix->store);
@@ -306,9 +287,42 @@ static void link_item(navmap_index *ix, struct scratch *s, struct graph *g, stru
             store_entry_unlock(ix->store);
     }
     if (alone) {
-        store_entry_set(ix->store, item->slot, item->level);
+        store_entry_set(ix->store, g->self, level);
         store_entry_unlock(ix->store);
     }
+}
+
+/* The item is taken: nothing can fail any more (A1). */
+static void link_item(navmap_index *ix, struct scratch *s, struct graph *g, struct store_item *item)
+{
+    const struct target to = graph_target(g, s, s->vector);
+    store_item_payload(ix->store, item, s->code, s->vector);
+    g->self = item->slot;
+    g->dying = item->old_slot;
+    g->unsure = g->all_live && (g->unsure || g->dying != 0);
+    place(ix, s, g, &to, item->level, item);
+    if (g->dying != 0)
+        ways_secure(ix, s, g);
+}
+
+navmap_status index_relink_room(navmap_index *ix, struct scratch *s, uint32_t slot)
+{
+    struct graph g;
+    const uint32_t levels = TAG_LEVEL(edit_up(store_edit(ix->store), slot));
+    TRY(store_sweep_room(ix->store, (levels + 1) * (ix->layout->M0 + 2u)));
+    graph_of_edit(store_edit(ix->store), &ix->distance, s, &g);
+    return reserve(ix, s, &g);
+}
+
+void index_relink(navmap_index *ix, struct scratch *s, uint32_t slot)
+{
+    struct graph g;
+    graph_of_edit(store_edit(ix->store), &ix->distance, s, &g);
+    g.self = slot;
+    g.live_only = true;
+    const struct target to = graph_target_node(&g, slot, s->query);
+    if (!ways_named(&g, s, slot, 0, 0)) /* ways.h, W3 */
+        place(ix, s, &g, &to, TAG_LEVEL(edit_up(g.edit, slot)), NULL);
 }
 
 /* The label is in, so the promise is kept: before the item ends, so that who holds the write lock
@@ -322,16 +336,19 @@ static void keep_promise(navmap_index *ix, const struct insert *in)
         atomic_fetch_sub(&ix->reserved_labels, 1);
 }
 
-static navmap_status take_place(navmap_index *ix, struct scratch *s, struct graph *g,
-                                struct store_item *item)
+static navmap_status take_place(navmap_index *ix, struct scratch *s, const struct insert *in,
+                                struct graph *g, struct store_item *item)
 {
     if (index_flat(ix))
         return store_item_take(ix->store, 0, item);
     /* Within the item: before it the file may have grown. */
     graph_of_edit(store_edit(ix->store), &ix->distance, s, g);
-    g->all_live = store_root(ix->store).n_dead == 0; /* walk.h, K3 */
+    const struct disk_root root = store_root(ix->store);
+    g->all_live = root.n_dead <= root.n_live / DEAD_FEW; /* A10 */
+    g->unsure = root.n_dead > 0;
     TRY(reserve(ix, s, g));
-    return store_item_take(ix->store, draw_level(ix, item->number), item);
+    return store_item_take(ix->store, in->has_level ? in->level : draw_level(ix, item->number),
+                           item);
 }
 
 navmap_status index_insert(navmap_index *ix, struct scratch *s, const struct insert *in)
@@ -340,7 +357,7 @@ navmap_status index_insert(navmap_index *ix, struct scratch *s, const struct ins
         .label = in->label, .batch_items = in->batch_items, .replace = in->replace};
     struct graph g;
     TRY(store_item_enter(ix->store, &item));
-    navmap_status status = take_place(ix, s, &g, &item);
+    navmap_status status = take_place(ix, s, in, &g, &item);
     if (status != NAVMAP_OK) {
         store_item_abandon(ix->store, &item);
         return status;

@@ -5,6 +5,20 @@
 #include "engine/index.h"
 #include "storage/fail.h"
 
+/* ways.h, W3: what can fail comes before the mark is taken away. */
+static navmap_status take_mark_away(navmap_index *ix, struct scratch *s, uint64_t label)
+{
+    struct store_found found;
+    TRY(store_find(ix->store, label, &found));
+    const bool links = found.slot != 0 && !index_flat(ix);
+    if (links)
+        TRY(index_relink_room(ix, s, found.slot));
+    TRY(store_mark(ix->store, label, false));
+    if (links)
+        index_relink(ix, s, found.slot);
+    return NAVMAP_OK;
+}
+
 static navmap_status mark(navmap_index *ix, const char *what, uint64_t label, bool deleted)
 {
     struct scratch *s;
@@ -12,7 +26,7 @@ static navmap_status mark(navmap_index *ix, const char *what, uint64_t label, bo
     TRY(scratch_take(&ix->shelf, ix->layout, &s));
     navmap_status status = store_write_begin(ix->store, 0);
     if (status == NAVMAP_OK) {
-        status = store_mark(ix->store, label, deleted);
+        status = deleted ? store_mark(ix->store, label, true) : take_mark_away(ix, s, label);
         if (status == NAVMAP_OK)
             repair_some(ix, s, REPAIR_SLOTS_PER_ITEM);
         store_write_end(ix->store);

@@ -1,28 +1,35 @@
-/* repair.c -- the sweep: links to dead slots are replaced, then the slots are free again.
+/* repair.c -- the sweep: links to dead slots are taken out of the rows, then the slots are free.
  *
  *   idle --repair_some(), n_dead > max(1024, n_live/8)--> store_sweep_begin(): D is fixed
- *        --repair_some(), a portion of slots a time-----> rows that name D are refilled
+ *        --a portion of slots a time--------------------> rows that name D lose it
  *        --cursor past the last slot--------------------> store_sweep_end(): D becomes FREE
  *
  * It runs inside mutating calls, a few slots for each item, so that no call pays for a whole sweep
- * and a sweep ends before half as many slots again have died.
+ * and a sweep ends before half as many slots again have died; or at once, in portions as well, when
+ * navmap_vacuum() asks for it.
  *
  * A flat index has no rows: nothing is due there, its slots are free at once.
  *
- * R1  A row that is refilled keeps what it has of linkable ids and loses all others, members of D
- *     or not; what those linked to are the candidates for the room (as FreshDiskANN does it).
+ * R1  A row that names D keeps what it has of linkable ids and loses all others, members of D or
+ *     not.  If less than three quarters of a row are left, the nearest of what those lost linked to
+ *     are the candidates for the room (as FreshDiskANN does it), each taken if it is diverse.
  * R2  The entry is moved off D before the first row is looked at.
  * R3  Rows of FREE slots and of D itself are left alone: nobody reaches them once D is free, and
  *     publication writes them anew.
+ * R4  Nobody loses the last way in here: it was secured when the slot died (ways.h, W2).
+ * R5  A vacuum takes out DELETED slots as well, from all rows, so that the graph is one of LIVE
+ *     slots; a row of a DELETED slot is not filled up, since it is linked anew if ever (W3).
  */
-#include "engine/index.h"
+#include "engine/repair.h"
 
+#include "engine/graph_inline.h"
 #include "engine/select.h"
 #include "engine/walk.h"
 #include "storage/fail.h"
 
 #define DEAD_MIN 1024u
 #define DEAD_SHARE 8u
+#define ENOUGH(width) ((width)-(width) / 4) /* ids of a row that is not filled up (R1) */
 #define CANDIDATES_MAX 4096u /* of one row; M = 512 could name a million */
 
 static uint32_t repair_beam(const navmap_index *ix)
@@ -31,7 +38,7 @@ static uint32_t repair_beam(const navmap_index *ix)
     return ef < CANDIDATES_MAX ? ef : CANDIDATES_MAX;
 }
 
-navmap_status repair_reserve(navmap_index *ix, struct scratch *s, const struct graph *g)
+static navmap_status repair_reserve(navmap_index *ix, struct scratch *s, const struct graph *g)
 {
     uint32_t near = g->M0 * (g->M0 + 1u);
     near = near < CANDIDATES_MAX ? near : CANDIDATES_MAX;
@@ -44,42 +51,69 @@ static struct graph graph_around(const navmap_index *ix, struct scratch *s, uint
     struct graph g;
     graph_of_edit(store_edit(ix->store), &ix->distance, s, &g);
     g.self = slot;
+    g.live_only = ix->vacuum;
     return g;
 }
 
-static bool names_member(const navmap_index *ix, const struct graph *g, uint32_t slot,
-                         uint32_t level)
+/* R1, R5: does the row have to change? */
+static bool names_gone(const navmap_index *ix, const struct graph *g, const _Atomic uint32_t *row,
+                       uint32_t width)
 {
-    const _Atomic uint32_t *row = graph_edit_row(g, slot, level);
-    uint32_t width = level == 0 ? g->M0 : g->M;
-    for (uint32_t i = 0; row && i < width; i++)
-        if (row_get(row, i) != 0 && store_sweep_member(ix->store, row_get(row, i)))
-            return true;
-    return false;
-}
-
-static struct near near_to(const struct graph *g, const struct target *to, uint32_t id)
-{
-    return (struct near){graph_distance(g, to, id), id};
-}
-
-/* Candidates behind a dead neighbour: what it linked to.  s->visited keeps each id single. */
-static uint32_t collect_behind(const struct graph *g, struct scratch *s, const struct target *to,
-                               uint32_t dead, uint32_t level, uint32_t n)
-{
-    const _Atomic uint32_t *row = graph_edit_row(g, dead, level);
-    uint32_t width = level == 0 ? g->M0 : g->M;
-    for (uint32_t i = 0; row && i < width && n < s->cap_near; i++) {
+    uint32_t slots;
+    const uint64_t *members = store_sweep_members(ix->store, &slots);
+    uint64_t gone = 0;
+    for (uint32_t i = 0; i < width; i++) {
         uint32_t id = row_get(row, i);
-        if (id == 0 || id >= g->nslots || visited_test_set(&s->visited, id))
-            continue;
-        if (graph_linkable(g, id, level))
-            s->near[n++] = near_to(g, to, id);
+        id = id < slots ? id : 0;
+        gone |= members[id >> 6] >> (id & 63);
     }
+    for (uint32_t i = 0; g->live_only && !(gone & 1) && i < width; i++) {
+        uint32_t id = row_get(row, i);
+        gone = id != 0 && id < g->nslots && edit_status(g->edit, id) != SLOT_LIVE;
+    }
+    return gone & 1;
+}
+
+static void measure(const struct graph *g, struct scratch *s, const struct target *to,
+                    const uint32_t *ids, uint32_t n, struct near *ret)
+{
+    graph_distances(g, s, to, ids, n, s->dists);
+    for (uint32_t i = 0; i < n; i++)
+        ret[i] = (struct near){s->dists[i], ids[i]};
+}
+
+/* Into the `n` nearest so far, at most `most`, ascending; how many there are then. */
+static uint32_t keep_near(struct near *near, uint32_t n, uint32_t most, struct near c)
+{
+    if (n == most && !(c.dist < near[n - 1].dist))
+        return n;
+    uint32_t i = n < most ? n++ : n - 1;
+    for (; i > 0 && near[i - 1].dist > c.dist; i--)
+        near[i] = near[i - 1];
+    near[i] = c;
     return n;
 }
 
-/* When a whole neighbourhood has died: look for a new one from the entry. */
+/* Candidates behind a lost neighbour: the nearest of what it linked to.  s->visited keeps each id
+ * single. */
+static uint32_t collect_behind(const struct graph *g, struct scratch *s, const struct target *to,
+                               uint32_t lost, uint32_t level, uint32_t n, uint32_t most)
+{
+    const _Atomic uint32_t *row = graph_edit_row(g, lost, level);
+    uint32_t width = level == 0 ? g->M0 : g->M, found = 0, *ids = s->hops[1].ids;
+    for (uint32_t i = 0; row && i < width; i++) {
+        uint32_t id = row_get(row, i);
+        if (id != 0 && id < g->nslots && !visited_test_set(&s->visited, id) &&
+            graph_linkable(g, id, level) && edit_status(g->edit, id) == SLOT_LIVE)
+            ids[found++] = id;
+    }
+    graph_distances(g, s, to, ids, found, s->dists);
+    for (uint32_t i = 0; i < found; i++)
+        n = keep_near(s->near, n, most, (struct near){s->dists[i], ids[i]});
+    return n;
+}
+
+/* When a whole neighbourhood has gone: look for a new one from the entry. */
 static uint32_t collect_by_search(const navmap_index *ix, const struct graph *g, struct scratch *s,
                                   const struct target *to, uint32_t level, uint32_t kept)
 {
@@ -99,21 +133,20 @@ static uint32_t collect_by_search(const navmap_index *ix, const struct graph *g,
     return n;
 }
 
-/* Take candidates of one status, nearest first, that are no nearer to one in the row so far than to
- * the slot.  Of its copies one is enough (select.h, S1), unless nothing else fills the row. */
-static uint32_t refill(const struct graph *g, struct scratch *s, uint32_t n, uint32_t kept,
-                       uint32_t width, enum slot_status status, bool copies)
+/* Take candidates, nearest first, that are no nearer to one in the row so far than to the slot.  Of
+ * its copies one is enough (select.h, S1), unless nothing else fills the row. */
+static uint32_t take(const struct graph *g, struct scratch *s, uint32_t n, uint32_t kept,
+                     uint32_t most, bool copies)
 {
     const struct target to = graph_target_node(g, g->self, s->pair);
     float zero = graph_distance(g, &to, g->self);
     bool has_copy = false;
     for (uint32_t i = 0; i < kept; i++)
         has_copy |= s->row[i].dist == zero;
-    for (uint32_t i = 0; i < n && kept < width; i++) {
+    for (uint32_t i = 0; i < n && kept < most; i++) {
         struct near c = s->near[i];
         bool copy = c.dist == zero;
-        if (c.id == 0 || STATE_STATUS(edit_state(g->edit, c.id)) != status ||
-            (copy && has_copy) != copies || !select_is_diverse(g, c, s->row, kept))
+        if (c.id == 0 || (copy && has_copy) != copies || !select_is_diverse(g, c, s->row, kept))
             continue;
         s->row[kept++] = c;
         s->near[i].id = 0; /* taken */
@@ -122,52 +155,70 @@ static uint32_t refill(const struct graph *g, struct scratch *s, uint32_t n, uin
     return kept;
 }
 
-uint32_t repair_refill(navmap_index *ix, struct scratch *s, const struct graph *g, uint32_t level)
+/* The row of g->self, `n_ids` ids with what is linkable, `kept` of them, in front: filled up again,
+ * into s->row; how many. */
+static uint32_t fill_up(const navmap_index *ix, const struct graph *g, struct scratch *s,
+                        uint32_t level, const uint32_t *ids, uint32_t n_ids, uint32_t kept)
 {
-    uint32_t width = level == 0 ? g->M0 : g->M, kept = 0, n = 0;
-    uint32_t *ids = s->ids, n_ids = graph_copy_row(g, g->self, level, ids);
+    const uint32_t width = level == 0 ? g->M0 : g->M;
+    const uint32_t most = width < s->cap_near ? width : s->cap_near;
     const struct target to = graph_target_node(g, g->self, s->query);
+    uint32_t n = 0;
     visited_clear(&s->visited);
+    (void)visited_test_set(&s->visited, g->self);
     for (uint32_t i = 0; i < n_ids; i++)
-        if (!visited_test_set(&s->visited, ids[i]) && graph_linkable(g, ids[i], level))
-            s->row[kept++] = near_to(g, &to, ids[i]);
-    for (uint32_t i = 0; i < n_ids; i++)
-        if (!graph_linkable(g, ids[i], level))
-            n = collect_behind(g, s, &to, ids[i], level, n);
+        (void)visited_test_set(&s->visited, ids[i]);
+    for (uint32_t i = kept; i < n_ids; i++)
+        graph_prefetch(graph_edit_row(g, ids[i], level), width * 4);
+    measure(g, s, &to, ids, kept, s->row);
+    for (uint32_t i = kept; i < n_ids; i++)
+        n = collect_behind(g, s, &to, ids[i], level, n, most);
     if (kept + n < width / 4)
         n = collect_by_search(ix, g, s, &to, level, kept);
-    select_sort(s->near, n);
-    kept = refill(g, s, n, kept, width, SLOT_LIVE, false);
-    kept = refill(g, s, n, kept, width, SLOT_DELETED, false);
-    return refill(g, s, n, kept, width, SLOT_LIVE, true);
+    kept = take(g, s, n, kept, width, false);
+    return take(g, s, n, kept, width, true);
 }
 
 /* R1.  Room for the edit was made. */
 static void repair_row(navmap_index *ix, struct scratch *s, const struct graph *g, uint32_t level)
 {
     _Atomic uint32_t *row = store_row_edit(ix->store, g->self, level);
-    uint32_t width = level == 0 ? g->M0 : g->M, kept = repair_refill(ix, s, g, level);
+    uint32_t width = level == 0 ? g->M0 : g->M, *ids = s->ids, kept = 0;
+    uint32_t n = graph_copy_row(g, g->self, level, ids);
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t id = ids[i];
+        if (!graph_linkable(g, id, level))
+            continue;
+        ids[i] = ids[kept];
+        ids[kept++] = id;
+    }
+    bool fill = kept < ENOUGH(width) && edit_status(g->edit, g->self) == SLOT_LIVE;
+    if (fill)
+        kept = fill_up(ix, g, s, level, ids, n, kept);
     for (uint32_t i = 0; i < width; i++)
-        row_put(row, i, i < kept ? s->row[i].id : 0);
+        row_put(row, i, i >= kept ? 0 : fill ? s->row[i].id : ids[i]);
 }
 
 /* All rows of one slot. */
-static navmap_status repair_slot(navmap_index *ix, struct scratch *s, uint32_t slot)
+static navmap_status repair_slot(navmap_index *ix, struct scratch *s, struct graph *g,
+                                 uint32_t slot)
 {
-    struct graph g = graph_around(ix, s, slot);
-    if (STATE_STATUS(edit_state(g.edit, slot)) == SLOT_FREE || store_sweep_member(ix->store, slot))
+    g->self = slot;
+    if (edit_status(g->edit, slot) == SLOT_FREE || store_sweep_member(ix->store, slot))
         return NAVMAP_OK; /* R3 */
-    uint32_t levels = TAG_LEVEL(edit_tag(g.edit, slot)->up);
+    uint32_t levels = TAG_LEVEL(edit_up(g->edit, slot));
     bool room = false;
     for (uint32_t level = 0; level <= levels; level++) {
-        if (!names_member(ix, &g, slot, level))
+        const _Atomic uint32_t *row = graph_edit_row(g, slot, level);
+        if (!row || !names_gone(ix, g, row, level == 0 ? g->M0 : g->M))
             continue;
         if (!room) {
             TRY(store_sweep_room(ix->store, levels + 1));
-            g = graph_around(ix, s, slot);
+            *g = graph_around(ix, s, slot);
             room = true;
         }
-        repair_row(ix, s, &g, level);
+        repair_row(ix, s, g, level);
+        ix->rows_repaired++;
     }
     return NAVMAP_OK;
 }
@@ -179,7 +230,7 @@ static uint32_t highest_linkable(const struct graph *g)
     for (uint32_t slot = 1; slot < g->nslots; slot++) {
         if (!graph_linkable(g, slot, 0))
             continue;
-        uint32_t level = TAG_LEVEL(edit_tag(g->edit, slot)->up);
+        uint32_t level = TAG_LEVEL(edit_up(g->edit, slot));
         if (best == 0 || level > best_level) {
             best = slot;
             best_level = level;
@@ -188,7 +239,9 @@ static uint32_t highest_linkable(const struct graph *g)
     return best;
 }
 
-uint32_t repair_heir(struct scratch *s, const struct graph *g, uint32_t slot, uint32_t top)
+/* Who follows the entry point: the nearest linkable node of the highest level on which the walk
+ * from it meets any; 0 = there is none. */
+static uint32_t heir_of(struct scratch *s, const struct graph *g, uint32_t slot, uint32_t top)
 {
     uint32_t heir = 0;
     for (uint32_t level = top + 1; level-- > 0 && heir == 0;) {
@@ -208,10 +261,11 @@ static void move_entry(navmap_index *ix, struct scratch *s)
     struct graph g = graph_around(ix, s, 0);
     uint32_t slot, top;
     if (!graph_entry(&g, store_root(ix->store).entry, &slot, &top) ||
-        !store_sweep_member(ix->store, slot))
+        (!store_sweep_member(ix->store, slot) &&
+         (!ix->vacuum || edit_status(g.edit, slot) == SLOT_LIVE)))
         return;
-    uint32_t heir = repair_heir(s, &g, slot, top);
-    store_entry_set(ix->store, heir, heir ? TAG_LEVEL(edit_tag(g.edit, heir)->up) : 0);
+    uint32_t heir = heir_of(s, &g, slot, top);
+    store_entry_set(ix->store, heir, heir ? TAG_LEVEL(edit_up(g.edit, heir)) : 0);
 }
 
 static bool too_many_dead(const struct disk_root *root)
@@ -228,35 +282,50 @@ bool repair_due(const navmap_index *ix)
     return store_sweep_running(ix->store) || too_many_dead(&root);
 }
 
-static navmap_status sweep_portion(navmap_index *ix, struct scratch *s, uint64_t slots)
+navmap_status repair_begin(navmap_index *ix, bool vacuum)
 {
-    const struct disk_root *root = &store_edit(ix->store)->root;
-    if (!store_sweep_running(ix->store)) {
-        uint64_t dead;
-        if (!too_many_dead(root))
-            return NAVMAP_OK;
-        TRY(store_sweep_begin(ix->store, &dead));
-        if (dead == 0)
-            return NAVMAP_OK;
-    }
+    uint64_t dead;
+    TRY(store_sweep_begin(ix->store, vacuum, &dead));
+    ix->vacuum = vacuum;
+    ix->sweep_members = dead;
+    return NAVMAP_OK;
+}
+
+navmap_status repair_portion(navmap_index *ix, struct scratch *s, uint64_t slots)
+{
     struct graph g = graph_around(ix, s, 0);
     TRY(repair_reserve(ix, s, &g));
     move_entry(ix, s);
     uint32_t cursor = store_sweep_cursor(ix->store);
-    uint32_t end = extent_slots(root->extent);
+    uint32_t end = extent_slots(store_edit(ix->store)->root.extent);
     if (end > g.nslots)
         end = g.nslots;
     for (; cursor < end && slots > 0; slots--) {
-        TRY(repair_slot(ix, s, cursor));
+        TRY(repair_slot(ix, s, &g, cursor));
         store_sweep_advance(ix->store, ++cursor);
     }
-    return cursor < end ? NAVMAP_OK : store_sweep_end(ix->store);
+    if (cursor < end)
+        return NAVMAP_OK;
+    TRY(store_sweep_end(ix->store));
+    ix->vacuum = false;
+    ix->sweeps++;
+    return NAVMAP_OK;
+}
+
+static navmap_status sweep_some(navmap_index *ix, struct scratch *s, uint64_t slots)
+{
+    if (!store_sweep_running(ix->store)) {
+        if (!too_many_dead(&store_edit(ix->store)->root))
+            return NAVMAP_OK;
+        TRY(repair_begin(ix, false));
+    }
+    return store_sweep_running(ix->store) ? repair_portion(ix, s, slots) : NAVMAP_OK;
 }
 
 void repair_some(navmap_index *ix, struct scratch *s, uint64_t slots)
 {
     /* The call that pays for this has done its own work.  A store that cannot commit says so when
      * that call settles; anything else is tried again by the next one. */
-    if (index_flat(ix) || sweep_portion(ix, s, slots) != NAVMAP_OK)
+    if (index_flat(ix) || sweep_some(ix, s, slots) != NAVMAP_OK)
         return;
 }

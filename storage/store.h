@@ -237,9 +237,13 @@ navmap_status store_flush(struct store *s) NAVMAP_MUST_USE;
  * When the cursor has passed the last slot, store_sweep_end() frees D in the next commit (at once
  * in a private index).  Write lock held exclusively in all of them.  A crash loses only the
  * cursor. */
-navmap_status store_sweep_begin(struct store *s, uint64_t *ret_dead) NAVMAP_MUST_USE;
+/* With `even_if_none` the walk is made although D is empty. */
+navmap_status store_sweep_begin(struct store *s, bool even_if_none,
+                                uint64_t *ret_dead) NAVMAP_MUST_USE;
 bool store_sweep_running(const struct store *s);
 bool store_sweep_member(const struct store *s, uint32_t slot);
+/* The same as a bitmap over *ret_slots slots; good until the sweep ends. */
+const uint64_t *store_sweep_members(const struct store *s, uint32_t *ret_slots);
 uint32_t store_sweep_cursor(const struct store *s);
 void store_sweep_advance(struct store *s, uint32_t next_slot);
 /* Room for editing the rows of one slot at all its levels; commits when the stage is full. */

@@ -30,7 +30,7 @@ void store_sweep_forget(struct store *s)
     s->sweep.n_freed = 0;
 }
 
-navmap_status store_sweep_begin(struct store *s, uint64_t *ret_dead)
+navmap_status store_sweep_begin(struct store *s, bool even_if_none, uint64_t *ret_dead)
 {
     struct sweep *w = &s->sweep;
     TRY(store_commit_locked(s));
@@ -49,7 +49,7 @@ navmap_status store_sweep_begin(struct store *s, uint64_t *ret_dead)
     }
     w->slots = nslots;
     w->cursor = 1;
-    w->running = dead > 0;
+    w->running = dead > 0 || even_if_none;
     *ret_dead = dead;
     return NAVMAP_OK;
 }
@@ -62,6 +62,12 @@ bool store_sweep_running(const struct store *s)
 bool store_sweep_member(const struct store *s, uint32_t slot)
 {
     return slot < s->sweep.slots && (s->sweep.member[slot >> 6] >> (slot & 63) & 1);
+}
+
+const uint64_t *store_sweep_members(const struct store *s, uint32_t *ret_slots)
+{
+    *ret_slots = s->sweep.slots;
+    return s->sweep.member;
 }
 
 uint32_t store_sweep_cursor(const struct store *s)

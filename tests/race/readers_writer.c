@@ -129,7 +129,7 @@ static navmap_status sweep(struct writer *w)
 {
     uint64_t dead;
     TRY(store_write_begin(w->store, 0));
-    navmap_status status = store_sweep_begin(w->store, &dead);
+    navmap_status status = store_sweep_begin(w->store, false, &dead);
     if (status == NAVMAP_OK && store_sweep_running(w->store)) {
         const struct stage *e = store_edit(w->store);
         uint32_t n = extent_slots(e->root.extent);

@@ -108,7 +108,7 @@ static navmap_status sweep(struct store *s, uint64_t *reused)
 {
     uint64_t dead = 0;
     TRY(store_write_begin(s, 0));
-    navmap_status status = store_sweep_begin(s, &dead);
+    navmap_status status = store_sweep_begin(s, false, &dead);
     if (status == NAVMAP_OK && store_sweep_running(s)) {
         store_sweep_advance(s, extent_slots(store_edit(s)->root.extent));
         status = store_sweep_end(s);

@@ -368,7 +368,7 @@ static navmap_status sweep_some(struct workload *w)
     TRY(store_write_begin(w->store, 0));
     navmap_status status = NAVMAP_OK;
     if (!store_sweep_running(w->store))
-        status = store_sweep_begin(w->store, &dead);
+        status = store_sweep_begin(w->store, false, &dead);
     if (status == NAVMAP_OK && store_sweep_running(w->store))
         status = sweep_portion(w);
     store_write_end(w->store);

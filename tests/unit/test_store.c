@@ -162,7 +162,7 @@ static void test_sweep(void **state)
     uint64_t slots = st.nslots;
     assert_int_equal(st.n_dead, 39);
     assert_int_equal(store_write_begin(s, 1), NAVMAP_OK);
-    assert_int_equal(store_sweep_begin(s, &dead), NAVMAP_OK);
+    assert_int_equal(store_sweep_begin(s, false, &dead), NAVMAP_OK);
     assert_int_equal(dead, 39);
     assert_true(store_sweep_running(s));
     assert_false(store_sweep_member(s, 1)); /* label 0, the entry, lives */

@@ -1,0 +1,139 @@
+/* ways.c -- who names whom, and what is done about those whom nobody does; see ways.h. */
+#include "engine/ways.h"
+
+#include "engine/graph_inline.h"
+#include "engine/walk.h"
+
+/* A neighbour whose links count. */
+static bool counts(const struct graph *g, uint32_t slot)
+{
+    enum slot_status status = edit_status(g->edit, slot);
+    return slot != g->dying &&
+           (status == SLOT_LIVE || (status == SLOT_DELETED && !g->live_only));
+}
+
+static bool row_names(const _Atomic uint32_t *row, uint32_t width, uint32_t id)
+{
+    bool found = false;
+    for (uint32_t i = 0; i < width && !found; i++)
+        found = row_get(row, i) == id;
+    return found;
+}
+
+bool ways_named(const struct graph *g, struct scratch *s, uint32_t id, uint32_t but, uint32_t level)
+{
+    const uint32_t width = level == 0 ? g->M0 : g->M;
+    uint32_t *ids = s->hops[1].ids, n = graph_copy_row(g, id, level, ids);
+    for (uint32_t i = 0; i < n; i++) {
+        const _Atomic uint32_t *row = ids[i] != but ? graph_edit_row(g, ids[i], level) : NULL;
+        if (row && row_names(row, width, id) && counts(g, ids[i]))
+            return true;
+    }
+    return false;
+}
+
+static bool in_row(const struct near *row, uint32_t n, uint32_t id)
+{
+    for (uint32_t i = 0; i < n; i++)
+        if (row[i].id == id)
+            return true;
+    return false;
+}
+
+uint32_t ways_keep(const struct graph *g, struct scratch *s, uint32_t slot,
+                   const _Atomic uint32_t *row, uint32_t width, uint32_t level, uint32_t n)
+{
+    uint32_t kept = n;
+    for (uint32_t i = 0; i < width; i++) {
+        uint32_t id = row_get(row, i);
+        if (id == 0 || id >= g->nslots || id == slot || in_row(s->row, kept, id) ||
+            !graph_linkable(g, id, level) || ways_named(g, s, id, slot, level))
+            continue;
+        const struct near way = {FLT_MAX, id};
+        uint32_t last = n;
+        if (kept < width) {
+            s->row[kept++] = way;
+            continue;
+        }
+        while (last > 0 && (s->row[last - 1].id == g->self ||
+                            !ways_named(g, s, s->row[last - 1].id, slot, level)))
+            last--;
+        if (last > 0)
+            s->row[last - 1] = way;
+    }
+    return kept;
+}
+
+/* The place in the row of `to` for one id more: an empty one, or, when they may be taken, that of
+ * an id that is dead or that others name too; `width` = there is none. */
+static uint32_t place_in(const struct graph *g, struct scratch *s, uint32_t to, bool take)
+{
+    const _Atomic uint32_t *row = graph_edit_row(g, to, 0);
+    for (uint32_t i = 0; i < g->M0; i++)
+        if (row_get(row, i) == 0)
+            return i;
+    for (uint32_t i = g->M0; take && i-- > 0;) {
+        uint32_t id = row_get(row, i);
+        if (id >= g->nslots || !counts(g, id) || (id != g->self && ways_named(g, s, id, to, 0)))
+            return i;
+    }
+    return g->M0;
+}
+
+static bool put_in(navmap_index *ix, struct scratch *s, const struct graph *g, uint32_t to,
+                   uint32_t id, bool take)
+{
+    store_node_lock(ix->store, to);
+    uint32_t place = g->M0;
+    bool done = row_names(graph_edit_row(g, to, 0), g->M0, id);
+    if (!done)
+        place = place_in(g, s, to, take);
+    if (place < g->M0)
+        row_put(store_row_edit(ix->store, to, 0), place, id);
+    store_node_unlock(ix->store, to);
+    return done || place < g->M0;
+}
+
+bool ways_reach(navmap_index *ix, struct scratch *s, const struct graph *around, uint32_t id)
+{
+    struct graph g = *around;
+    uint32_t slot, top, n;
+    g.self = id;
+    g.all_live = g.unsure = false;
+    if (!graph_entry(&g, store_root(ix->store).entry, &slot, &top))
+        return false;
+    const struct target to = graph_target_node(&g, id, s->query);
+    slot = graph_descend(&g, s, &to, slot, top, 0);
+    walk_search(&g, s, &to, slot, 0, g.M);
+    const struct pool_entry *found = pool_finish(&s->pool, &n);
+    g.self = around->self;
+    for (uint32_t i = 0; i < n; i++)
+        if (put_in(ix, s, &g, found[i].id, id, true))
+            return true;
+    return false;
+}
+
+bool ways_give(navmap_index *ix, struct scratch *s, const struct graph *g, uint32_t id)
+{
+    const uint32_t n = graph_copy_row(g, id, 0, s->ids);
+    for (uint32_t take = 0; take < 2; take++)
+        for (uint32_t i = 0; i < n; i++)
+            if (s->ids[i] != id && counts(g, s->ids[i]) &&
+                put_in(ix, s, g, s->ids[i], id, take != 0))
+                return true;
+    return ways_reach(ix, s, g, id);
+}
+
+void ways_secure(navmap_index *ix, struct scratch *s, const struct graph *g)
+{
+    uint32_t *ids = s->hops[0].ids, n = graph_copy_row(g, g->dying, 0, ids), given = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        s->row[i].id = ids[i];
+        graph_prefetch(graph_edit_row(g, ids[i], 0), g->M0 * 4);
+    }
+    for (uint32_t i = 0; i < n && given < g->M; i++) {
+        uint32_t id = s->row[i].id;
+        if (edit_status(g->edit, id) == SLOT_LIVE && !ways_named(g, s, id, g->dying, 0))
+            given += ways_give(ix, s, g, id);
+    }
+}

@@ -1,0 +1,39 @@
+/* ways.h -- ways in: a live node that no row names is found by nobody.
+ *
+ * All of it is about level 0.  Whether a node has a way in is asked of its own neighbours only,
+ * which mostly link back; so the answer costs one or two rows, and a node that others name as well
+ * is at worst given a link too many.
+ *
+ * W1  A row that is thinned keeps an id which none of that node's own neighbours names.
+ * W2  A slot that dies leaves nobody behind: what its row names gets a link from a neighbour,
+ *     unless one has it already.  Links of DEAD slots count for nothing, so when the sweep takes
+ *     them away nobody loses the last way in.
+ * W3  A DELETED slot needs no way in, since nobody looks for it: the vacuum takes away all there
+ *     are.  Before it is LIVE again it is linked anew, unless a LIVE neighbour names it
+ *     (remove.c).
+ *     (Two threads at once may each count on what the other takes away, and two nodes that name
+ *     each other alone have a way in each: those the vacuum finds, by a walk over everything.)
+ */
+#ifndef NAVMAP_ENGINE_WAYS_H
+#define NAVMAP_ENGINE_WAYS_H
+
+#include "engine/index.h"
+
+/* Does a linkable neighbour of `id`, other than `but`, link back to it? */
+bool ways_named(const struct graph *g, struct scratch *s, uint32_t id, uint32_t but,
+                uint32_t level);
+/* W1: the `n` ids in s->row are to be the row of `slot` in the place of `row`.  Adds what has to be
+ * kept behind them, or, when there is no room, in the place of the last that can be done without.
+ * Returns how many there are then. */
+uint32_t ways_keep(const struct graph *g, struct scratch *s, uint32_t slot,
+                   const _Atomic uint32_t *row, uint32_t width, uint32_t level, uint32_t n);
+/* Give `id` a link from a neighbour, or from the nearest that a walk from the entry comes to; at
+ * most one row is changed.  False when nobody has room for it.  Within an item, or with the write
+ * lock held exclusively; the scratch is reserved for a beam of M. */
+bool ways_give(navmap_index *ix, struct scratch *s, const struct graph *g, uint32_t id);
+/* The same from the nearest that a walk comes to, whoever names it already. */
+bool ways_reach(navmap_index *ix, struct scratch *s, const struct graph *g, uint32_t id);
+/* W2: before g->dying is DEAD.  At most M rows are changed. */
+void ways_secure(navmap_index *ix, struct scratch *s, const struct graph *g);
+
+#endif
