@@ -11,8 +11,10 @@
  * A flat index has no rows: nothing is due there, its slots are free at once.
  *
  * R1  A row that names D keeps what it has of linkable ids and loses all others, members of D or
- *     not.  If less than three quarters of a row are left, the nearest of what those lost linked to
- *     are the candidates for the room (as FreshDiskANN does it), each taken if it is diverse.
+ *     not.  If less than three quarters of its room are left, the nearest of what those lost linked
+ *     to are the candidates for it (as FreshDiskANN does it): first those that are diverse, then
+ *     the nearest, up to as many as there were, three quarters at least.  (A row that grew by
+ *     adding is as full, since it takes what comes until there is no more room.)
  * R2  The entry is moved off D before the first row is looked at.
  * R3  Rows of FREE slots and of D itself are left alone: nobody reaches them once D is free, and
  *     publication writes them anew.
@@ -29,7 +31,7 @@
 
 #define DEAD_MIN 1024u
 #define DEAD_SHARE 8u
-#define ENOUGH(width) ((width)-(width) / 4) /* ids of a row that is not filled up (R1) */
+#define ENOUGH(width) ((width) - (width) / 4) /* links; see R1 */
 #define CANDIDATES_MAX 4096u /* of one row; M = 512 could name a million */
 
 static uint32_t repair_beam(const navmap_index *ix)
@@ -176,7 +178,12 @@ static uint32_t fill_up(const navmap_index *ix, const struct graph *g, struct sc
     if (kept + n < width / 4)
         n = collect_by_search(ix, g, s, &to, level, kept);
     kept = take(g, s, n, kept, width, false);
-    return take(g, s, n, kept, width, true);
+    kept = take(g, s, n, kept, width, true);
+    const uint32_t least = n_ids > ENOUGH(width) ? n_ids : ENOUGH(width);
+    for (uint32_t i = 0; i < n && kept < least; i++)
+        if (s->near[i].id != 0)
+            s->row[kept++] = s->near[i];
+    return kept;
 }
 
 /* R1.  Room for the edit was made. */
@@ -192,7 +199,7 @@ static void repair_row(navmap_index *ix, struct scratch *s, const struct graph *
         ids[i] = ids[kept];
         ids[kept++] = id;
     }
-    bool fill = kept < ENOUGH(width) && edit_status(g->edit, g->self) == SLOT_LIVE;
+    bool fill = (g->live_only || kept < ENOUGH(width)) && edit_status(g->edit, g->self) == SLOT_LIVE;
     if (fill)
         kept = fill_up(ix, g, s, level, ids, n, kept);
     for (uint32_t i = 0; i < width; i++)
