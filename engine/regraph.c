@@ -295,6 +295,12 @@ static uint32_t nearest_reached(const struct regraph *r, const struct reaching *
     return best.id;
 }
 
+/* DELETED items need no way in (ways.h, W3), and shall not push others out. */
+static bool is_to_be_reached(const struct regraph *r, const struct reaching *w, uint32_t item)
+{
+    return !w->seen[item] && edit_status(r->g.edit, r->slots[item]) == SLOT_LIVE;
+}
+
 /* Taking one in may cost another its only way in, hence some rounds. */
 static void take_all_in(const struct regraph *r, struct reaching *w)
 {
@@ -303,7 +309,7 @@ static void take_all_in(const struct regraph *r, struct reaching *w)
         if (w->found == r->n)
             break;
         for (uint32_t item = 0; item < r->n; item++) {
-            uint32_t to = w->seen[item] ? 0 : nearest_reached(r, w, item);
+            uint32_t to = is_to_be_reached(r, w, item) ? nearest_reached(r, w, item) : 0;
             if (to != 0 && take_in(r, to, r->slots[item], w->named))
                 w->seen[item] = 1; /* and what it leads to, by the next walk */
         }

@@ -152,9 +152,10 @@ static navmap_status sweep(struct vacuum *v, struct scratch *s)
         more = store_sweep_running(ix->store) && ix->sweeps == sweeps;
         if (more)
             status = repair_portion(ix, s, PORTION);
-        uint64_t done = more ? store_sweep_cursor(ix->store) : 0;
+        uint64_t done = store_sweep_cursor(ix->store);
         uint64_t total = extent_slots(store_edit(ix->store)->root.extent);
-        if (!more || ix->sweeps != sweeps) {
+        more = more && ix->sweeps == sweeps;
+        if (!more) {
             v->result.rows_repaired += ix->rows_repaired - rows;
             v->result.slots_freed += ix->sweeps != sweeps ? members : 0;
         }
