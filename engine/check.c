@@ -5,6 +5,7 @@
  */
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "engine/index.h"
 #include "engine/reach.h"
@@ -18,6 +19,7 @@ struct check {
     void *ctx;
     navmap_status status; /* of the walk */
     struct reach_counts counts;
+    struct reach_degrees degrees;
     uint64_t entry;
 };
 
@@ -42,6 +44,7 @@ static void look(void *ctx, const struct view *view)
         walks(&r);
         reach_count(&r, &c->counts);
         c->entry = r.entry;
+        c->status = reach_degrees(&r, &c->degrees);
     }
     reach_end(&r);
 }
@@ -100,7 +103,11 @@ navmap_status navmap_verify_with(const char *path, const struct navmap_verify_op
         .reachable = c.counts.reachable,
         .damaged = counts.damaged,
         .warnings = counts.warnings + (c.counts.missing > 0),
+        .live = c.counts.live,
+        .no_in_links = c.counts.unnamed,
+        .dead_links = c.degrees.dead_links,
     };
+    memcpy(ret_result->in_degrees, c.degrees.in, sizeof ret_result->in_degrees);
     return NAVMAP_OK;
 }
 

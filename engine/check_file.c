@@ -41,7 +41,11 @@ navmap_status index_verify_loaded(navmap_index *ix, const struct navmap_verify_o
         .reachable = graph.reachable,
         .damaged = counts.damaged + graph.damaged,
         .warnings = graph.warnings,
+        .live = graph.live,
+        .no_in_links = graph.no_in_links,
+        .dead_links = graph.dead_links,
     };
+    memcpy(ret_result->in_degrees, graph.in_degrees, sizeof ret_result->in_degrees);
     return NAVMAP_OK;
 }
 

@@ -54,10 +54,10 @@ navmap_status index_copy_options(const void *options, size_t size, const char *n
 /* insert.c: one item, beside others. */
 struct insert {
     uint64_t label;
-    const float *vector;        /* dim floats, as the caller gave them */
-    uint64_t batch_items;       /* of the call */
-    bool replace;               /* a deleted item */
-    bool has_level;             /* not to be drawn: */
+    const float *vector;  /* dim floats, as the caller gave them */
+    uint64_t batch_items; /* of the call */
+    bool replace;         /* a deleted item */
+    bool has_level;       /* not to be drawn: */
     uint32_t level;
     _Atomic uint64_t *promised; /* what the call still has of ix->reserved_labels */
 };
@@ -66,8 +66,7 @@ navmap_status index_insert(navmap_index *ix, struct scratch *s,
 /* Links for a slot that was DELETED and is LIVE again, as a new item gets them, unless it has a way
  * in (ways.h, W3); and before it the room for that, in stage and scratch.  Write lock held
  * exclusively. */
-navmap_status index_relink_room(navmap_index *ix, struct scratch *s,
-                                uint32_t slot) NAVMAP_MUST_USE;
+navmap_status index_relink_room(navmap_index *ix, struct scratch *s, uint32_t slot) NAVMAP_MUST_USE;
 void index_relink(navmap_index *ix, struct scratch *s, uint32_t slot);
 
 /* exact.c: the best k of the committed index into s->rank, ascending, at most k of them.  `query`

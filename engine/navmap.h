@@ -423,6 +423,9 @@ struct navmap_verify_result {
     uint64_t slots, rows, uppers, payloads, labels, log_records; /* looked at */
     uint64_t reachable; /* live slots found from the entry */
     uint64_t damaged, warnings;
+    /* By the walk; all 0 after a quick check, as are the following. */
+    uint64_t live, no_in_links, dead_links; /* as in struct navmap_check_result */
+    uint64_t in_degrees[65];
 };
 /* Check the index at `path` from outside, also beside a live writer; writes nothing.  quick: what
  * every open checks; else every checksum, bound, link, level, label both ways, and reachability.
@@ -494,7 +497,8 @@ struct navmap_check_result {
     uint64_t dead_links;          /* links to DEAD slots: legal until the sweep */
     uint64_t damaged, warnings;   /* findings */
     uint64_t levels[32];          /* slots in use, by their highest level */
-    uint64_t degrees[65]; /* slots in use, by number of links on level 0; last: 64 and more */
+    uint64_t degrees[65];    /* slots in use, by number of links on level 0; last: 64 and more */
+    uint64_t in_degrees[65]; /* live slots, by the rows of level 0 that name them; last: as above */
 };
 /* Check the graph and the labels behind `index`, also beside adders: levels, degrees, links (in
  * range, not to itself, not twice, not dangling), entry point, reachability from it, counters, each

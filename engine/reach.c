@@ -130,3 +130,35 @@ void reach_count(const struct reach *r, struct reach_counts *ret_counts)
     }
     *ret_counts = c;
 }
+
+static void count_row(const struct reach *r, uint32_t slot, uint32_t *named,
+                      struct reach_degrees *ret)
+{
+    const bool dead = STATE_STATUS(r->before[slot]) == SLOT_DEAD;
+    const _Atomic uint32_t *ids = view_row(r->view, slot);
+    for (uint32_t i = 0; i < r->view->layout.M0; i++) {
+        uint32_t id = atomic_load_explicit(&ids[i], memory_order_relaxed);
+        if (id == 0 || id >= r->nslots)
+            continue;
+        ret->dead_links += STATE_STATUS(r->before[id]) == SLOT_DEAD;
+        named[id] += !dead;
+    }
+}
+
+navmap_status reach_degrees(const struct reach *r, struct reach_degrees *ret)
+{
+    *ret = (struct reach_degrees){.dead_links = 0};
+    if (flat(r))
+        return NAVMAP_OK;
+    uint32_t *named = calloc((size_t)r->nslots + 1, sizeof(*named));
+    if (named == NULL)
+        return fail(NAVMAP_ENOMEM, "no memory to count the links of %" PRIu32 " slots", r->nslots);
+    for (uint32_t slot = 1; slot < r->nslots; slot++)
+        if (STATE_STATUS(r->before[slot]) != SLOT_FREE)
+            count_row(r, slot, named, ret);
+    for (uint32_t slot = 1; slot < r->nslots; slot++)
+        if (STATE_STATUS(r->before[slot]) == SLOT_LIVE)
+            ret->in[named[slot] < REACH_DEGREES - 1 ? named[slot] : REACH_DEGREES - 1]++;
+    free(named);
+    return NAVMAP_OK;
+}

@@ -49,6 +49,16 @@ struct reach_counts {
 };
 void reach_count(const struct reach *r, struct reach_counts *ret_counts);
 
+/* Who is named by how many rows of level 0, of slots in use that are not DEAD; and how many links
+ * of slots in use lead to DEAD ones, on level 0.  By the state words before the first walk; beside
+ * a writer of no single moment.  NAVMAP_ENOMEM. */
+#define REACH_DEGREES 65u
+struct reach_degrees {
+    uint64_t in[REACH_DEGREES]; /* live slots; the last: so many less one, and more */
+    uint64_t dead_links;
+};
+navmap_status reach_degrees(const struct reach *r, struct reach_degrees *ret) NAVMAP_MUST_USE;
+
 static inline uint32_t reach_state(const struct view *v, uint32_t slot)
 {
     return atomic_load_explicit(view_state(v, slot), memory_order_acquire);

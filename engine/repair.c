@@ -32,7 +32,7 @@
 #define DEAD_MIN 1024u
 #define DEAD_SHARE 8u
 #define ENOUGH(width) ((width) - (width) / 4) /* links; see R1 */
-#define CANDIDATES_MAX 4096u /* of one row; M = 512 could name a million */
+#define CANDIDATES_MAX 4096u                  /* of one row; M = 512 could name a million */
 
 static uint32_t repair_beam(const navmap_index *ix)
 {
@@ -199,7 +199,8 @@ static void repair_row(navmap_index *ix, struct scratch *s, const struct graph *
         ids[i] = ids[kept];
         ids[kept++] = id;
     }
-    bool fill = (g->live_only || kept < ENOUGH(width)) && edit_status(g->edit, g->self) == SLOT_LIVE;
+    bool fill =
+        (g->live_only || kept < ENOUGH(width)) && edit_status(g->edit, g->self) == SLOT_LIVE;
     if (fill)
         kept = fill_up(ix, g, s, level, ids, n, kept);
     for (uint32_t i = 0; i < width; i++)

@@ -141,7 +141,10 @@ static navmap_status look_at_graph(struct structure *t)
 {
     struct reach_counts c;
     struct structure_finding f;
+    struct reach_degrees degrees;
     TRY(walk(t, &c));
+    TRY(reach_degrees(&t->reach, &degrees));
+    memcpy(t->result.in_degrees, degrees.in, sizeof t->result.in_degrees);
     t->result.reachable = c.reachable;
     t->result.no_in_links = c.unnamed;
     if (c.missing > 0) {

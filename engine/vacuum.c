@@ -81,8 +81,8 @@ static navmap_status copy_rows(navmap_index *ix, const struct stage *made, uint3
     const uint32_t levels = TAG_LEVEL(edit_up(store_edit(ix->store), slot));
     TRY(store_sweep_room(ix->store, levels + 1));
     for (uint32_t level = 0; level <= levels; level++) {
-        const _Atomic uint32_t *row = level == 0 ? edit_row(made, from)
-                                                 : edit_upper(made, from, level);
+        const _Atomic uint32_t *row =
+            level == 0 ? edit_row(made, from) : edit_upper(made, from, level);
         _Atomic uint32_t *to = store_row_edit(ix->store, slot, level);
         for (uint32_t i = 0; i < (level == 0 ? ix->layout->M0 : ix->layout->M); i++) {
             uint32_t id = row ? row_get(row, i) : 0;
@@ -246,8 +246,7 @@ navmap_status navmap_vacuum(navmap_index *index, const struct navmap_vacuum_opti
         (struct toil){.store = index->store, .progress = v.o.progress, .ctx = v.o.progress_ctx};
     navmap_status status = index_flat(index) ? NAVMAP_OK : vacuum(&v);
     if (status == NAVMAP_EINTERRUPTED)
-        return fail(NAVMAP_EINTERRUPTED,
-                    "navmap_vacuum: stopped; what was repaired so far stays");
+        return fail(NAVMAP_EINTERRUPTED, "navmap_vacuum: stopped; what was repaired so far stays");
     TRY(status);
     if (ret_result) {
         v.result.struct_size = ret_result->struct_size;

@@ -8,8 +8,7 @@
 static bool counts(const struct graph *g, uint32_t slot)
 {
     enum slot_status status = edit_status(g->edit, slot);
-    return slot != g->dying &&
-           (status == SLOT_LIVE || (status == SLOT_DELETED && !g->live_only));
+    return slot != g->dying && (status == SLOT_LIVE || (status == SLOT_DELETED && !g->live_only));
 }
 
 static bool row_names(const _Atomic uint32_t *row, uint32_t width, uint32_t id)

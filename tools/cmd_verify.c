@@ -61,11 +61,13 @@ static void summary_text(const char *path, const struct findings *r, bool quick,
         summary_line("vectors", result->payloads);
         summary_line("labels", result->labels);
         summary_line("live and reachable", result->reachable);
+        summary_line("named by nobody", result->no_in_links);
+        summary_line("links to dead", result->dead_links);
     }
     summary_line("log records", result->log_records);
 }
 
-static void summary_json(struct findings *r, const struct navmap_verify_result *result)
+static void summary_json(struct findings *r, bool quick, const struct navmap_verify_result *result)
 {
     struct json *j = &r->json;
     findings_close_json(r);
@@ -80,6 +82,18 @@ static void summary_json(struct findings *r, const struct navmap_verify_result *
     json_number(j, "labels", result->labels);
     json_number(j, "log_records", result->log_records);
     json_number(j, "reachable", result->reachable);
+    json_object_end(j);
+    if (quick)
+        return;
+    json_object(j, "graph");
+    json_number(j, "live", result->live);
+    json_number(j, "reachable", result->reachable);
+    json_number(j, "no_in_links", result->no_in_links);
+    json_number(j, "dead_links", result->dead_links);
+    json_array(j, "in_degrees"); /* live items, by how many rows name them; the last: 64 and more */
+    for (uint32_t i = 0; i < sizeof result->in_degrees / sizeof *result->in_degrees; i++)
+        json_number(j, NULL, result->in_degrees[i]);
+    json_array_end(j);
     json_object_end(j);
 }
 
@@ -119,7 +133,7 @@ static int verify(const char *path, bool quick, struct findings *r)
     code = check(path, quick, r, &result);
     json_array_end(&r->json);
     if (code != EXIT_UNABLE)
-        summary_json(r, &result);
+        summary_json(r, quick, &result);
     return whole_end(&whole, &r->json, code);
 }
 

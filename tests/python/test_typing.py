@@ -59,6 +59,8 @@ SIGNATURES = {
     "Index.get_max_elements": "(self)",
     "Index.get_current_count": "(self)",
     "Index.check": "(self)",
+    "Index.verify": "(self, *, graph=True)",
+    "Index.vacuum": "(self, *, num_threads=-1, progress=None)",
     "Index.save_index": "(self, path_to_index)",
     "Index.load_index": (
         "(self, path_to_index, max_elements=0, allow_replace_deleted=False, *, copy=False, "

@@ -15,11 +15,8 @@ static navmap_index *make(bool shared, uint32_t n, uint32_t M)
 {
     if (shared)
         return create_index(DIM, NAVMAP_L2, M, NAVMAP_FULL);
-    const struct navmap_options o = {.struct_size = sizeof o,
-                                     .dim = DIM,
-                                     .M = M,
-                                     .max_elements = n,
-                                     .allow_replace_deleted = 1};
+    const struct navmap_options o = {
+        .struct_size = sizeof o, .dim = DIM, .M = M, .max_elements = n, .allow_replace_deleted = 1};
     navmap_index *ix = NULL;
     assert_ok(navmap_new(&o, &ix));
     return ix;
@@ -390,9 +387,9 @@ int main(void)
 {
 #define CASE(name) cmocka_unit_test_setup_teardown(name, make_dir, remove_dir)
     const struct CMUnitTest tests[] = {
-        CASE(test_few_go),         CASE(test_many_go),   CASE(test_few_go_shared),
-        CASE(test_many_go_shared), CASE(test_all_go),    CASE(test_slots_are_freed),
-        CASE(test_other_forms),    CASE(test_stopped),   CASE(test_beside_others),
+        CASE(test_few_go),         CASE(test_many_go), CASE(test_few_go_shared),
+        CASE(test_many_go_shared), CASE(test_all_go),  CASE(test_slots_are_freed),
+        CASE(test_other_forms),    CASE(test_stopped), CASE(test_beside_others),
         CASE(test_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -224,6 +224,39 @@ class Index(Saved):
         """
         self._handle.flush()
 
+    def vacuum(
+        self,
+        *,
+        num_threads: SupportsIndex = -1,
+        progress: Callable[[int, int], object] | None = None,
+    ) -> dict[str, int]:
+        """Take what was deleted, updated or replaced out of the graph, but not out of the index.
+
+        Afterwards searches are as quick and find as much as in an index built anew of what is live,
+        and the places of updated and replaced items are free to be used again.  Items that are
+        marked deleted stay; `unmark_deleted` finds them and gives them new links.  Files and memory
+        keep their size; `compact` makes them smaller.  Changes do such work by themselves, bit by
+        bit, for updated and replaced items; not for those that are marked deleted.
+
+        num_threads: 0 or less takes the property `num_threads`.  Used where links are made anew.
+        progress: called as progress(done, total) some times a second.  What it raises stops the
+            call.  It may search, but not change the index.
+
+        Searches go on, in other processes too.  While less than a third of all links leads to what
+        is gone, rows are repaired and other threads may change the index in between.  Beyond that
+        all links are made anew in memory, and changes wait.  When the call is stopped, what was
+        done stays; call it again for the rest.
+
+        Returns counts: `slots_freed`, `rows_repaired`, `ways_given` (live items that no walk came
+        to, and that have a link now) and `linked_anew`, 1 or 0.  `ReadOnlyError` on an index opened
+        with mode "r".  Cost: some microseconds for each row that names something gone, or, with
+        `linked_anew`, as of adding all live items to a new index.
+        """
+        threads = self._threads(num_threads)
+        if progress is not None and not callable(progress):
+            raise TypeError(f"progress must be callable, not {type(progress).__name__}")
+        return self._handle.vacuum(threads, progress)
+
     def compact(
         self,
         *,

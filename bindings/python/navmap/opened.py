@@ -4,11 +4,12 @@ end, settings, facts, and what `check` finds."""
 import atexit
 import weakref
 from types import TracebackType
-from typing import Any, Self, SupportsIndex
+from typing import Any, Literal, Self, SupportsIndex, overload
 
 from navmap import _core, convert
+from navmap.errors import InvalidInputError
 from navmap.held import Held
-from navmap.report import CheckReport, check_report
+from navmap.report import CheckReport, Report, check_report, verify
 
 MODES = ("r", "r+")  # in the order of enum navmap_mode
 FLAGS = (
@@ -146,6 +147,26 @@ class Opened(Held):
         `navmap.verify`.  Cost: some 100 ns a link.
         """
         return check_report(*self._handle.check())
+
+    @overload
+    def verify(self, *, graph: Literal[True] = True) -> CheckReport: ...
+    @overload
+    def verify(self, *, graph: Literal[False]) -> Report: ...
+    def verify(self, *, graph: bool = True) -> CheckReport | Report:
+        """Is everything in this index as it should be?
+
+        graph: what `check` tells: who can be reached from the entry point, who is named by how many
+            others (`in_degrees`, `no_in_links`), links to dead slots.  False, for a directory only:
+            what `navmap.verify` tells of its files, every checksum included, as last committed.
+
+        Raises `InvalidInputError` for an index in memory with graph=False.  Damage is no exception.
+        Other threads and processes may go on meanwhile.
+        """
+        if convert.boolean(graph, "graph"):
+            return self.check()
+        if self.path is None:
+            raise InvalidInputError("verify: an index in memory has no files; graph=True checks it")
+        return verify(self.path)
 
     def set_ef(self, ef: SupportsIndex) -> None:
         """Set the property `ef`."""

@@ -61,6 +61,7 @@ class CheckReport:
     warnings: int
     levels: tuple[int, ...]  # slots in use, by their highest level
     degrees: tuple[int, ...]  # slots in use, by links on level 0; the last: 64 and more
+    in_degrees: tuple[int, ...]  # live items, by how many others name them on level 0; last as above
     findings: tuple[Finding, ...]  # the first 10,000
 
     @property
@@ -88,7 +89,10 @@ def findings_of(raw: list[RawFinding]) -> tuple[Finding, ...]:
 def check_report(counts: dict[str, Any], raw: list[RawFinding]) -> CheckReport:
     levels = tuple(counts.pop("levels"))[: counts["max_level"] + 1]
     degrees = tuple(counts.pop("degrees"))
-    return CheckReport(levels=levels, degrees=degrees, findings=findings_of(raw), **counts)
+    in_degrees = tuple(counts.pop("in_degrees"))
+    return CheckReport(
+        levels=levels, degrees=degrees, in_degrees=in_degrees, findings=findings_of(raw), **counts
+    )
 
 
 def verify(path: convert.StrPath, quick: bool = False) -> Report:

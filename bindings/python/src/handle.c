@@ -11,6 +11,7 @@
 #include "bindings/python/src/files.h"
 #include "bindings/python/src/report.h"
 #include "bindings/python/src/stats.h"
+#include "bindings/python/src/vacuum.h"
 
 struct core_state *handle_state(struct handle *self)
 {
@@ -324,6 +325,7 @@ static PyMethodDef HANDLE_METHODS[] = {
     {"resize", handle_resize, METH_O, "resize(max_elements, /)"},
     {"flush", handle_flush, METH_NOARGS, "flush()"},
     {"warm", handle_warm, METH_O, "warm(flags, /)"},
+    {"vacuum", handle_vacuum, METH_VARARGS, "vacuum(num_threads, progress, /) -> counts"},
     {"compact", handle_compact, METH_VARARGS,
      "compact(keep_deleted, keep_order, refine, M, ef_construction, output, directory, "
      "num_threads, progress, /) -> dict"},

@@ -60,6 +60,7 @@ static const struct field CHECK_FIELDS[] = {
     FIELD(navmap_check_result, dangling),  FIELD(navmap_check_result, dead_links),
     FIELD(navmap_check_result, damaged),   FIELD(navmap_check_result, warnings),
     FIELD(navmap_check_result, levels),    FIELD(navmap_check_result, degrees),
+    FIELD(navmap_check_result, in_degrees),
 };
 
 PyObject *report_verify(const char *path, bool quick, const struct raise_table *errors)
