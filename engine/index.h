@@ -25,12 +25,13 @@ struct navmap_index {
     struct crew *crew;
     _Atomic uint64_t reserved_labels; /* new labels that calls under way were promised room for */
     /* write lock held exclusively: */
-    uint32_t implicit_calls; /* navmap_add() calls without labels that are under way */
-    uint64_t implicit_next;  /* the number after the last one handed to them */
-    bool vacuum;             /* the sweep under way is one (repair.c, R5) */
-    uint64_t sweep_members;  /* slots that it frees */
-    uint64_t sweeps;         /* that came to their end so far */
-    uint64_t rows_repaired;  /* by all of them */
+    uint32_t implicit_calls;   /* navmap_add() calls without labels that are under way */
+    uint64_t implicit_next;    /* the number after the last one handed to them */
+    bool vacuum;               /* the sweep under way is one (repair.c, R5) */
+    uint64_t marked_meanwhile; /* DELETED since it began */
+    uint64_t sweep_members;    /* slots that it frees */
+    uint64_t sweeps;           /* that came to their end so far */
+    uint64_t rows_repaired;    /* by all of them */
 };
 
 /* No graph: rows and entry mean nothing, every search is a scan, nothing is swept. */

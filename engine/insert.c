@@ -346,6 +346,10 @@ static navmap_status take_place(navmap_index *ix, struct scratch *s, const struc
     const struct disk_root root = store_root(ix->store);
     g->all_live = root.n_dead <= root.n_live / DEAD_FEW; /* A10 */
     g->unsure = root.n_dead > 0;
+    if (ix->vacuum && store_sweep_running(ix->store)) { /* repair.c, R5 */
+        g->live_only = true;
+        g->unsure = true;
+    }
     TRY(reserve(ix, s, g));
     return store_item_take(ix->store, in->has_level ? in->level : draw_level(ix, item->number),
                            item);

@@ -27,6 +27,7 @@ static navmap_status mark(navmap_index *ix, const char *what, uint64_t label, bo
     navmap_status status = store_write_begin(ix->store, 0);
     if (status == NAVMAP_OK) {
         status = deleted ? store_mark(ix->store, label, true) : take_mark_away(ix, s, label);
+        ix->marked_meanwhile += deleted && status == NAVMAP_OK;
         if (status == NAVMAP_OK)
             repair_some(ix, s, REPAIR_SLOTS_PER_ITEM);
         store_write_end(ix->store);

@@ -20,7 +20,9 @@
  *     publication writes them anew.
  * R4  Nobody loses the last way in here: it was secured when the slot died (ways.h, W2).
  * R5  A vacuum takes out DELETED slots as well, from all rows, so that the graph is one of LIVE
- *     slots; a row of a DELETED slot is not filled up, since it is linked anew if ever (W3).
+ *     slots; a row of a DELETED slot is not filled up, since it is linked anew if ever (W3).  Adders
+ *     choose none meanwhile, and ROOT's n_apart says in the end how many are out of the graph: all
+ *     but those that were marked in the meantime.
  */
 #include "engine/repair.h"
 
@@ -295,6 +297,7 @@ navmap_status repair_begin(navmap_index *ix, bool vacuum)
     uint64_t dead;
     TRY(store_sweep_begin(ix->store, vacuum, &dead));
     ix->vacuum = vacuum;
+    ix->marked_meanwhile = 0;
     ix->sweep_members = dead;
     return NAVMAP_OK;
 }
@@ -315,6 +318,9 @@ navmap_status repair_portion(navmap_index *ix, struct scratch *s, uint64_t slots
     if (cursor < end)
         return NAVMAP_OK;
     TRY(store_sweep_end(ix->store));
+    const uint64_t deleted = store_edit(ix->store)->root.n_deleted;
+    if (ix->vacuum && deleted >= ix->marked_meanwhile)
+        store_apart_set(ix->store, deleted - ix->marked_meanwhile);
     ix->vacuum = false;
     ix->sweeps++;
     return NAVMAP_OK;

@@ -188,6 +188,14 @@ void store_apply_begins(struct store *s);
 void store_apply_ends(struct store *s);
 /* The state word, staged or in the map.  Takes the node's lock. */
 void store_state_set(struct store *s, uint32_t slot, uint32_t gen, enum slot_status status);
+/* One DELETED slot more or less.  One that goes is taken for one of those that are apart: so there
+ * are never thought to be more of them than there are. */
+static inline void store_count_deleted(struct disk_root *root, int by)
+{
+    root->n_deleted += (uint64_t)(int64_t)by;
+    if (by < 0 && root->n_apart > 0)
+        root->n_apart--;
+}
 /* root.c.  Private: what readers see of the root. */
 void store_root_show(struct store *s);
 /* find.c */

@@ -427,7 +427,7 @@ static void count(struct store *s, struct store_item *item)
         if (STATE_STATUS(item->old_state) == SLOT_LIVE)
             root->n_live--;
         else
-            root->n_deleted--;
+            store_count_deleted(root, -1);
     }
     root->n_live++;
     s->n_new_in_flight -= item->is_new;

@@ -116,7 +116,8 @@ struct disk_root {
     uint64_t n_dead;       /*  56 */
     uint64_t n_free;       /*  64: FREE slots below nslots, without slot 0 */
     uint64_t inserted;     /*  72: publications so far */
-    uint64_t reserved[5];  /*  80 */
+    uint64_t n_apart;      /*  80: DELETED slots that are counted out of the graph; a hint */
+    uint64_t reserved[4];  /*  88 */
     uint64_t sum;          /* 120: xxh3_64(bytes 0..119, seed = low half of uuid) */
 };
 static_assert(sizeof(struct disk_root) == 128, "disk_root is frozen");

@@ -27,7 +27,7 @@ navmap_status store_mark(struct store *s, uint64_t label, bool deleted)
     struct disk_root *root = &s->stage.root;
     store_state_set(s, found.slot, STATE_GEN(found.state), deleted ? SLOT_DELETED : SLOT_LIVE);
     root->n_live += deleted ? (uint64_t)-1 : 1;
-    root->n_deleted += deleted ? 1 : (uint64_t)-1;
+    store_count_deleted(root, deleted ? 1 : -1);
     if (deleted)
         store_deleted_add(s, found.slot);
     s->stage.root_changed = true;

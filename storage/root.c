@@ -55,6 +55,14 @@ void store_entry_set(struct store *s, uint32_t slot, uint32_t level)
     (void)pthread_mutex_unlock(&s->item_lock);
 }
 
+void store_apart_set(struct store *s, uint64_t n)
+{
+    struct disk_root *root = &s->stage.root;
+    root->n_apart = n < root->n_deleted ? n : root->n_deleted;
+    s->stage.root_changed = true;
+    store_root_show(s);
+}
+
 navmap_status store_resize(struct store *s, uint64_t max_elements)
 {
     struct disk_root *root = &s->stage.root;

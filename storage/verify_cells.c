@@ -143,6 +143,11 @@ static bool check_counters(struct verify *v, uint64_t what, struct finding *f)
                               "%s slots: the root says %" PRIu64 ", found %" PRIu64,
                               status_name(counter[i].status), counter[i].expected,
                               n[counter[i].status]);
+    if (root.n_apart > root.n_deleted)
+        return verify_bad(f, "counters", 0, ROOT_AT(n_apart),
+                          "DELETED slots that are apart: expected at most %" PRIu64
+                          ", found %" PRIu64,
+                          root.n_deleted, root.n_apart);
     uint64_t labels = root.n_live + root.n_deleted;
     if (root.max_elements != 0 && labels > root.max_elements)
         return verify_bad(f, "counters", 0, ROOT_AT(max_elements),

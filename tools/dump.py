@@ -221,8 +221,8 @@ class Index:
         return struct.unpack_from(f"<{n}I", self.file, offset)
 
     def root(self):
-        names = "lsn entry extent nuppers max_elements n_live n_deleted n_dead n_free inserted"
-        values = struct.unpack_from("<10Q", self.file, PAGE)
+        names = "lsn entry extent nuppers max_elements n_live n_deleted n_dead n_free inserted n_apart"
+        values = struct.unpack_from("<11Q", self.file, PAGE)
         root = dict(zip(names.split(), values, strict=True))
         root["nchunks"], root["nslots"] = divmod(root.pop("extent"), 1 << 32)
         level, slot = divmod(root.pop("entry"), 1 << 32)
