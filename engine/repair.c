@@ -20,9 +20,9 @@
  *     publication writes them anew.
  * R4  Nobody loses the last way in here: it was secured when the slot died (ways.h, W2).
  * R5  A vacuum takes out DELETED slots as well, from all rows, so that the graph is one of LIVE
- *     slots; a row of a DELETED slot is not filled up, since it is linked anew if ever (W3).  Adders
- *     choose none meanwhile, and ROOT's n_apart says in the end how many are out of the graph: all
- *     but those that were marked in the meantime.
+ *     slots; a row of a DELETED slot is not filled up, since it is linked anew if ever (W3).
+ *     Adders choose none meanwhile, and ROOT's n_apart says in the end how many are out of the
+ *     graph: all but those that were marked in the meantime.
  */
 #include "engine/repair.h"
 

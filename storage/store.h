@@ -206,8 +206,8 @@ struct disk_root store_root(struct store *s);
 struct disk_root store_root_between(struct store *s);
 /* Under the entry lock, or with the write lock held exclusively. */
 void store_entry_set(struct store *s, uint32_t slot, uint32_t level);
-/* So many DELETED slots are named by no row of a LIVE one: searches need not reckon with them.  Write
- * lock held exclusively. */
+/* So many DELETED slots are named by no row of a LIVE one: searches need not reckon with them.
+ * Write lock held exclusively. */
 void store_apart_set(struct store *s, uint64_t n);
 /* One thread at a time decides what the entry is.  Taken inside an item, before any node's lock. */
 void store_entry_lock(struct store *s);

@@ -1,4 +1,4 @@
-/* test_engine_vacuum.c -- navmap_vacuum: nothing that is gone is linked to, everything that lives is
+/* test_engine_vacuum.c -- navmap_vacuum: nothing that is gone is linked to, all that lives is
  * found, and what was deleted can come back.
  */
 #include <pthread.h>

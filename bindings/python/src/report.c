@@ -52,14 +52,14 @@ static const struct field VERIFY_FIELDS[] = {
 };
 
 static const struct field CHECK_FIELDS[] = {
-    FIELD(navmap_check_result, max_level), FIELD(navmap_check_result, slots),
-    FIELD(navmap_check_result, labels),    FIELD(navmap_check_result, live),
-    FIELD(navmap_check_result, deleted),   FIELD(navmap_check_result, dead),
-    FIELD(navmap_check_result, links),     FIELD(navmap_check_result, upper_links),
-    FIELD(navmap_check_result, reachable), FIELD(navmap_check_result, no_in_links),
-    FIELD(navmap_check_result, dangling),  FIELD(navmap_check_result, dead_links),
-    FIELD(navmap_check_result, damaged),   FIELD(navmap_check_result, warnings),
-    FIELD(navmap_check_result, levels),    FIELD(navmap_check_result, degrees),
+    FIELD(navmap_check_result, max_level),  FIELD(navmap_check_result, slots),
+    FIELD(navmap_check_result, labels),     FIELD(navmap_check_result, live),
+    FIELD(navmap_check_result, deleted),    FIELD(navmap_check_result, dead),
+    FIELD(navmap_check_result, links),      FIELD(navmap_check_result, upper_links),
+    FIELD(navmap_check_result, reachable),  FIELD(navmap_check_result, no_in_links),
+    FIELD(navmap_check_result, dangling),   FIELD(navmap_check_result, dead_links),
+    FIELD(navmap_check_result, damaged),    FIELD(navmap_check_result, warnings),
+    FIELD(navmap_check_result, levels),     FIELD(navmap_check_result, degrees),
     FIELD(navmap_check_result, in_degrees),
 };
 
