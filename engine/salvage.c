@@ -76,6 +76,8 @@ static navmap_status create(struct salvaging *s, const char *out, uint64_t max_e
     const struct navmap_options o = {.struct_size = sizeof o,
                                      .dim = l->dim,
                                      .space = l->space,
+                                     .vectors = l->scalar == LAYOUT_F16 ? NAVMAP_VECTORS_F16
+                                                                        : NAVMAP_VECTORS_F32,
                                      .M = l->M,
                                      .ef_construction = l->ef_construction,
                                      .durability = NAVMAP_MANUAL, /* closing it commits the rest */
