@@ -74,8 +74,40 @@ static uint64_t of_groups(void)
     }
 }
 
+/* A group of version 1, whose kernel tells the least limit of it and those above. */
+static uint64_t of_old_group(const char *dir)
+{
+    char path[2 * TEXT_BYTES], text[TEXT_BYTES];
+    uint64_t now = number_in(dir, "memory.usage_in_bytes");
+    if (now == UINT64_MAX ||
+        snprintf(path, sizeof path, "/sys/fs/cgroup%s/memory.stat", dir) >= (int)sizeof path ||
+        !io_read_text(path, text, sizeof text))
+        return UINT64_MAX;
+    uint64_t max = number_behind(text, "\nhierarchical_memory_limit ", 1);
+    uint64_t cache = number_behind(text, "\ntotal_cache ", 1);
+    now -= cache < now ? cache : 0;
+    return max > now ? max - now : 0;
+}
+
+/* The process's group of version 1; in a container that is what it finds mounted there. */
+static uint64_t of_old_groups(void)
+{
+    char text[TEXT_BYTES], dir[TEXT_BYTES + 16];
+    if (!io_read_text("/proc/self/cgroup", text, sizeof text))
+        return UINT64_MAX;
+    char *group = strstr(text, ":memory:");
+    if (!group)
+        return UINT64_MAX;
+    group += strlen(":memory:");
+    group[strcspn(group, "\n")] = 0;
+    (void)snprintf(dir, sizeof dir, "/memory%s", group);
+    uint64_t bytes = of_old_group(dir);
+    return bytes != UINT64_MAX ? bytes : of_old_group("/memory");
+}
+
 uint64_t memory_available(void)
 {
-    uint64_t a = of_system(), b = of_groups();
-    return a < b ? a : b;
+    uint64_t least = of_system(), group = of_groups(), old_group = of_old_groups();
+    least = group < least ? group : least;
+    return old_group < least ? old_group : least;
 }
