@@ -84,9 +84,8 @@ static void insert_items(void *ctx, uint32_t worker)
             distance_widen(vector, b->to->layout->dim, s->vector);
             vector = s->vector;
         }
-        const struct insert in = {.label = edit_tag(e, slot)->label,
-                                  .vector = vector,
-                                  .batch_items = b->what->n};
+        const struct insert in = {
+            .label = edit_tag(e, slot)->label, .vector = vector, .batch_items = b->what->n};
         status = index_insert(b->to, s, &in);
         atomic_fetch_add(&b->toil->done, 1);
         if (status == NAVMAP_OK && worker == 0)

@@ -58,11 +58,12 @@ navmap_status index_check_range(const navmap_index *ix, const char *what, const 
         return NAVMAP_OK;
     for (uint64_t i = 0; i < n * dim; i++)
         if (fabsf(vectors[i]) > HALF_MOST)
-            return fail(NAVMAP_EINVAL,
-                        "%s: row %llu, column %llu is %.9g; an index of vectors in f16 holds numbers "
-                        "from -65504 to 65504",
-                        what, (unsigned long long)(i / dim), (unsigned long long)(i % dim),
-                        (double)vectors[i]);
+            return fail(
+                NAVMAP_EINVAL,
+                "%s: row %llu, column %llu is %.9g; an index of vectors in f16 holds numbers "
+                "from -65504 to 65504",
+                what, (unsigned long long)(i / dim), (unsigned long long)(i % dim),
+                (double)vectors[i]);
     return NAVMAP_OK;
 }
 
@@ -193,18 +194,18 @@ static navmap_status take_options(const struct navmap_options *options, struct n
     flags |= o->bounded ? HEADER_BOUNDED : 0;
     flags |= o->flat ? HEADER_FLAT : 0;
     const bool coded = o->codes != NAVMAP_CODES_NONE && !o->flat;
-    *ret_params = (struct layout_params){.dim = o->dim,
-                                         .space = (uint16_t)o->space,
-                                         .scalar = o->vectors == NAVMAP_VECTORS_F16 ? LAYOUT_F16
-                                                                                    : LAYOUT_F32,
-                                         .code_scheme = coded ? CODES_SCHEME : 0,
-                                         .code_header = coded ? CODES_HEADER : 0,
-                                         .M = o->flat ? FLAT_M : o->M,
-                                         .ef_construction = o->ef_construction,
-                                         .flags = flags,
-                                         .seed = o->random_seed,
-                                         .slot_shift = o->slot_shift,
-                                         .expected_slots = o->max_elements};
+    *ret_params =
+        (struct layout_params){.dim = o->dim,
+                               .space = (uint16_t)o->space,
+                               .scalar = o->vectors == NAVMAP_VECTORS_F16 ? LAYOUT_F16 : LAYOUT_F32,
+                               .code_scheme = coded ? CODES_SCHEME : 0,
+                               .code_header = coded ? CODES_HEADER : 0,
+                               .M = o->flat ? FLAT_M : o->M,
+                               .ef_construction = o->ef_construction,
+                               .flags = flags,
+                               .seed = o->random_seed,
+                               .slot_shift = o->slot_shift,
+                               .expected_slots = o->max_elements};
     return NAVMAP_OK;
 }
 

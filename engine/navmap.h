@@ -53,9 +53,10 @@ enum navmap_codes { /* what searches measure with on their way; what they return
                                  item more, in whole lines of 64 */
                     NAVMAP_CODES_NONE = 2 /* the vectors themselves */
 };
-enum navmap_vectors {       /* what vectors are kept as; chosen once, when an index is made */
-    NAVMAP_VECTORS_F32 = 0, /* as they are given */
-    NAVMAP_VECTORS_F16 = 1  /* rounded to halves, 2 bytes a dimension: IEEE binary16, 11 bits of
+enum navmap_vectors { /* what vectors are kept as; chosen once, when an index is made */
+                      NAVMAP_VECTORS_F32 = 0, /* as they are given */
+                      NAVMAP_VECTORS_F16 =
+                          1 /* rounded to halves, 2 bytes a dimension: IEEE binary16, 11 bits of
                                precision, numbers up to 65504.  Calls take and give floats; what a
                                search returns is exact for the rounded vectors */
 };
@@ -247,8 +248,8 @@ struct navmap_add_options {
  * Up to 4 rows a thread are added by the calling thread alone; so is a batch in which a label
  * occurs twice.
  * The batch is validated as a whole first: NAVMAP_EINVAL (a NaN or infinity, or, for halves, a
- * number beyond 65504: row and column in the detail; no number left for implicit labels), NAVMAP_EREPLACE (the two rules above, in
- * hnswlib's words) and NAVMAP_EFULL change nothing.  Later failures (NAVMAP_ENOSPC,
+ * number beyond 65504: row and column in the detail; no number left for implicit labels),
+ * NAVMAP_EREPLACE (the two rules above, in hnswlib's words) and NAVMAP_EFULL change nothing.  Later failures (NAVMAP_ENOSPC,
  * NAVMAP_EPOISONED, NAVMAP_ENOMEM, NAVMAP_EINTERRUPTED) leave the first *ret_added rows in the
  * index, whole; with several threads some of the rows behind may be in as well.  *ret_added is
  * written always (it may be NULL).  Algorithm: HNSW insertion,
@@ -404,7 +405,7 @@ struct navmap_stats {
     uint64_t wal_bytes, checkpoint_bytes;
     uint64_t data_file_bytes, data_allocated_bytes, lmdb_allocated_bytes;
     uint64_t state_bytes, row_bytes, upper_bytes, tag_bytes, code_bytes, vector_bytes;
-    uint32_t codes; /* NAVMAP_CODES_I8 or NAVMAP_CODES_NONE */
+    uint32_t codes;   /* NAVMAP_CODES_I8 or NAVMAP_CODES_NONE */
     uint32_t vectors; /* enum navmap_vectors */
 };
 /* Instant: reads counters, visits no slot. */

@@ -5,8 +5,8 @@
  * it: they can be read in beforehand, and locked.  Of the latter a search then asks for all pages
  * that it is about to look at before it looks at the first (view_ask_payload()).
  *
- * mlock() by itself would write to each page of a private mapping, which gives every process that
- * loads a saved file a copy of its own.  So a range is first told to be locked as it comes, and then
+ * mlock() by itself would write to each page of a private mapping, so that every process that loads
+ * a saved file had a copy of its own.  So a range is first told to be locked as it comes, and then
  * read.
  */
 #include <errno.h>

@@ -1,8 +1,8 @@
 /* avx2.c -- the kernels for AVX2: the sixteen accumulators are two registers.
  *
- * Instructions: AVX2, and F16C for halves, which the file asks for function by function; the rest of the library is
- * built for the base level, and no call comes here before dispatch.c has asked the processor.  FMA
- * is not asked for, so nothing can be fused.  Alignment: of a float.  Error: as scalar.c, at most
+ * Instructions: AVX2, and F16C for halves, which the file asks for function by function; the rest of
+ * the library is built for the base level, and no call comes here before dispatch.c has asked the
+ * processor.  FMA is not asked for, so nothing can be fused.  Alignment: of a float.  Error: as scalar.c, at most
  * dim/16 + 5 roundings, and the same bits: the last dim mod 16 floats come by masked loads, whose
  * zeros leave an accumulator as it is.
  */
@@ -41,7 +41,7 @@ INLINE struct block widen(__m256i halves)
 INLINE struct block load(bool half, const void *p, uint32_t i)
 {
     if (half)
-        return widen(_mm256_loadu_si256((const __m256i *)((const uint16_t *)p + i)));
+        return widen(_mm256_loadu_si256((const void *)((const uint16_t *)p + i)));
     const float *f = (const float *)p + i;
     return (struct block){_mm256_loadu_ps(f), _mm256_loadu_ps(f + 8)};
 }
@@ -50,10 +50,9 @@ INLINE struct block load(bool half, const void *p, uint32_t i)
 INLINE __m256i first_halves(const uint16_t *p, uint32_t n)
 {
     const __m256i places = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-    const __m256i halves =
-        _mm256_setr_epi16(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    __m256i pairs = _mm256_maskload_epi32((const int *)(const void *)p,
-                                          _mm256_cmpgt_epi32(_mm256_set1_epi32((int)n / 2), places));
+    const __m256i halves = _mm256_setr_epi16(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    __m256i pairs = _mm256_maskload_epi32(
+        (const int *)(const void *)p, _mm256_cmpgt_epi32(_mm256_set1_epi32((int)n / 2), places));
     __m256i is_last = _mm256_cmpeq_epi16(halves, _mm256_set1_epi16((short)(n - 1)));
     return _mm256_or_si256(pairs, _mm256_and_si256(is_last, _mm256_set1_epi16((short)p[n - 1])));
 }

@@ -1,8 +1,8 @@
 /* avx512.c -- the kernels for AVX-512: the sixteen accumulators are one register.
  *
- * Instructions: AVX-512F, and BW for the last halves, which the file asks for function by function; the rest of the library is
- * built for the base level, and no call comes here before dispatch.c has asked the processor.
- * Alignment: of a float; a vector that begins at a multiple of 64 bytes saves half of the line
+ * Instructions: AVX-512F, and BW for the last halves, which the file asks for function by function;
+ * the rest of the library is built for the base level, and no call comes here before dispatch.c has
+ * asked the processor.  Alignment: of a float; a vector that begins at a multiple of 64 bytes saves half of the line
  * crossings.  Error: as scalar.c, dim/16 + 5 roundings, and the same bits: multiplication and
  * addition stay apart (-ffp-contract=off holds for intrinsics too), and the last dim mod 16 floats
  * come by a masked load, whose zeros leave an accumulator as it is.
@@ -26,7 +26,7 @@ INLINE __m512 term(bool ip, __m512 x, __m512 y)
 INLINE __m512 load(bool half, const void *p, uint32_t i)
 {
     if (half)
-        return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)((const uint16_t *)p + i)));
+        return _mm512_cvtph_ps(_mm256_loadu_si256((const void *)((const uint16_t *)p + i)));
     return _mm512_loadu_ps((const float *)p + i);
 }
 
@@ -101,6 +101,5 @@ INLINE void sum_four(bool ip, bool half, const float *a, const void *const *b, u
 
 DISTANCE_LEVEL(TARGET, avx512)
 
-const struct distance_kernels distance_avx512 =
-    DISTANCE_TABLE("avx512", avx512, codes_many_avx512);
+const struct distance_kernels distance_avx512 = DISTANCE_TABLE("avx512", avx512, codes_many_avx512);
 const struct distance_kernels distance_vnni = DISTANCE_TABLE("avx512vnni", avx512, codes_many_vnni);

@@ -23,9 +23,9 @@
 typedef void distance_four_fn(const float *query, const void *const *stored, uint32_t dim,
                               float *ret);
 
-/* Ask for the lines of a vector of `bytes`, the last one too when the vector begins in the middle of a line.
- * gcc 12 takes all but the first prefetch out of some loops unless something that it may not
- * reorder stands between them; tests/lint/check_kernels.py looks at what became of this one. */
+/* Ask for the lines of a vector of `bytes`, the last one too when the vector begins in the middle of
+ * a line.  gcc 12 takes all but the first prefetch out of some loops unless something that it may
+ * not reorder stands between them; tests/lint/check_kernels.py looks at what became of this one. */
 DISTANCE_INLINE void distance_fetch(const void *v, uint32_t bytes)
 {
     const char *line = (const char *)v - (uintptr_t)v % DISTANCE_LINE;
@@ -77,7 +77,7 @@ DISTANCE_INLINE void distance_by_fours(distance_fn *one, distance_four_fn *four,
     attribute static void name##_many(const float *query, const void *const *stored, uint32_t n,   \
                                       uint32_t dim, float *ret)                                    \
     {                                                                                              \
-        distance_by_fours(name, name##_four, query, stored, n, dim, dim * ((half) ? 2 : 4), ret);  \
+        distance_by_fours(name, name##_four, query, stored, n, dim, dim *((half) ? 2 : 4), ret);   \
     }
 
 /* All of a level, and its table of them. */

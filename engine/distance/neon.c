@@ -111,8 +111,8 @@ DISTANCE_INLINE float32x4_t fold_pair(float32x4_t x, float32x4_t y)
 
 /* The fences emit nothing.  Without them gcc 12 loads the blocks of all four vectors before it sums
  * any, and three of the sixteen accumulators live in memory. */
-DISTANCE_INLINE void sum_four(bool ip, bool half, const float *a, const void *const *b, uint32_t dim,
-                              float *ret)
+DISTANCE_INLINE void sum_four(bool ip, bool half, const float *a, const void *const *b,
+                              uint32_t dim, float *ret)
 {
     const void *b0 = b[0], *b1 = b[1], *b2 = b[2], *b3 = b[3];
     struct block s0 = zeros(), s1 = s0, s2 = s0, s3 = s0;

@@ -122,8 +122,7 @@ MAY_RACE DISTANCE_INLINE void sum_four(bool ip, bool half, const float *a, const
 
 DISTANCE_LEVEL(MAY_RACE, scalar)
 
-const struct distance_kernels distance_scalar =
-    DISTANCE_TABLE("scalar", scalar, codes_many_scalar);
+const struct distance_kernels distance_scalar = DISTANCE_TABLE("scalar", scalar, codes_many_scalar);
 
 MAY_RACE void distance_widen(const void *stored, uint32_t dim, float *ret_v)
 {

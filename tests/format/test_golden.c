@@ -235,9 +235,9 @@ static void test_payload_of_halves(void **state)
         uint8_t code[64];
         uint16_t vec[8];
     } golden, mine = {
-        .tag = {.label = UINT64_C(0xFEEDFACE00C0FFEE), .up = TAG_UP(1, 1), .gen = 2},
-        .code = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13},
-    };
+                  .tag = {.label = UINT64_C(0xFEEDFACE00C0FFEE), .up = TAG_UP(1, 1), .gen = 2},
+                  .code = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13},
+              };
     half_narrow(numbers, 5, mine.vec);
     mine.tag.vsum = layout_vsum(&l, mine.tag.label, 3, 2, mine.tag.up, mine.code, mine.vec);
     assert_int_equal(sizeof(golden), layout_payload_bytes(&l));
@@ -359,10 +359,14 @@ static void test_sealed(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_header),        cmocka_unit_test(test_header_with_codes),
-        cmocka_unit_test(test_header_fields), cmocka_unit_test(test_root),
-        cmocka_unit_test(test_payload),       cmocka_unit_test(test_record),
-        cmocka_unit_test(test_sealed),        cmocka_unit_test(test_header_of_halves),
+        cmocka_unit_test(test_header),
+        cmocka_unit_test(test_header_with_codes),
+        cmocka_unit_test(test_header_fields),
+        cmocka_unit_test(test_root),
+        cmocka_unit_test(test_payload),
+        cmocka_unit_test(test_record),
+        cmocka_unit_test(test_sealed),
+        cmocka_unit_test(test_header_of_halves),
         cmocka_unit_test(test_payload_of_halves),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

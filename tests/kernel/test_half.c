@@ -1,5 +1,5 @@
-/* test_half.c -- halves: what rounds to what, and distances to stored ones at every level, which are
- * bit for bit those to the same numbers as floats.
+/* test_half.c -- halves: what rounds to what, and distances to stored ones at every level, which
+ * are bit for bit those to the same numbers as floats.
  */
 #include "storage/half.h"
 
@@ -266,9 +266,12 @@ int main(void)
 {
     n_levels = distance_levels(levels);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_all_halves),        cmocka_unit_test(test_rounding),
-        cmocka_unit_test(test_in_place),          cmocka_unit_test(test_distances),
-        cmocka_unit_test(test_largest_dimension), cmocka_unit_test(test_reads_nothing_beyond),
+        cmocka_unit_test(test_all_halves),
+        cmocka_unit_test(test_rounding),
+        cmocka_unit_test(test_in_place),
+        cmocka_unit_test(test_distances),
+        cmocka_unit_test(test_largest_dimension),
+        cmocka_unit_test(test_reads_nothing_beyond),
         cmocka_unit_test(test_chosen),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -3,8 +3,8 @@
  * "cached" is 32 vectors again and again, what the instructions cost; "memory" is vectors drawn at
  * random from 64 MB, what a search of a large graph sees.  `many` is given 16 at a time, half a row
  * of M = 16.  Vectors stand as in a file, one behind the other, so their lines are not aligned.
- * Halves stand in the first half of the room that floats have.  The best of several rounds counts, since others use the machine too; the levels take turns, so
- * that a bad minute hits all.
+ * Halves stand in the first half of the room of floats.  The best of several rounds counts, since
+ * others use the machine too; the levels take turns, so that a bad minute hits all.
  */
 #include "tests/kernel/time_distance.h"
 
