@@ -249,11 +249,11 @@ struct navmap_add_options {
  * occurs twice.
  * The batch is validated as a whole first: NAVMAP_EINVAL (a NaN or infinity, or, for halves, a
  * number beyond 65504: row and column in the detail; no number left for implicit labels),
- * NAVMAP_EREPLACE (the two rules above, in hnswlib's words) and NAVMAP_EFULL change nothing.  Later failures (NAVMAP_ENOSPC,
- * NAVMAP_EPOISONED, NAVMAP_ENOMEM, NAVMAP_EINTERRUPTED) leave the first *ret_added rows in the
- * index, whole; with several threads some of the rows behind may be in as well.  *ret_added is
- * written always (it may be NULL).  Algorithm: HNSW insertion,
- * Malkov and Yashunin 2018, algorithms 1, 2, 4 and 5. */
+ * NAVMAP_EREPLACE (the two rules above, in hnswlib's words) and NAVMAP_EFULL change nothing.  Later
+ * failures (NAVMAP_ENOSPC, NAVMAP_EPOISONED, NAVMAP_ENOMEM, NAVMAP_EINTERRUPTED) leave the first
+ * *ret_added rows in the index, whole; with several threads some of the rows behind may be in as
+ * well.  *ret_added is written always (it may be NULL).  Algorithm: HNSW insertion, Malkov and
+ * Yashunin 2018, algorithms 1, 2, 4 and 5. */
 NAVMAP_API navmap_status navmap_add(navmap_index *index, uint64_t n, const float *vectors,
                                     const uint64_t *labels,
                                     const struct navmap_add_options *options,

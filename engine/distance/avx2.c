@@ -1,10 +1,10 @@
 /* avx2.c -- the kernels for AVX2: the sixteen accumulators are two registers.
  *
- * Instructions: AVX2, and F16C for halves, which the file asks for function by function; the rest of
- * the library is built for the base level, and no call comes here before dispatch.c has asked the
- * processor.  FMA is not asked for, so nothing can be fused.  Alignment: of a float.  Error: as scalar.c, at most
- * dim/16 + 5 roundings, and the same bits: the last dim mod 16 floats come by masked loads, whose
- * zeros leave an accumulator as it is.
+ * Instructions: AVX2, and F16C for halves, which the file asks for function by function; the rest
+ * of the library is built for the base level, and no call comes here before dispatch.c has asked
+ * the processor.  FMA is not asked for, so nothing can be fused.  Alignment: of a float.  Error: as
+ * scalar.c, at most dim/16 + 5 roundings, and the same bits: the last dim mod 16 floats come by
+ * masked loads, whose zeros leave an accumulator as it is.
  */
 #include <immintrin.h>
 #include <stdbool.h>

@@ -2,10 +2,10 @@
  *
  * Instructions: AVX-512F, and BW for the last halves, which the file asks for function by function;
  * the rest of the library is built for the base level, and no call comes here before dispatch.c has
- * asked the processor.  Alignment: of a float; a vector that begins at a multiple of 64 bytes saves half of the line
- * crossings.  Error: as scalar.c, dim/16 + 5 roundings, and the same bits: multiplication and
- * addition stay apart (-ffp-contract=off holds for intrinsics too), and the last dim mod 16 floats
- * come by a masked load, whose zeros leave an accumulator as it is.
+ * asked the processor.  Alignment: of a float; a vector that begins at a multiple of 64 bytes saves
+ * half of the line crossings.  Error: as scalar.c, dim/16 + 5 roundings, and the same bits:
+ * multiplication and addition stay apart (-ffp-contract=off holds for intrinsics too), and the last
+ * dim mod 16 floats come by a masked load, whose zeros leave an accumulator as it is.
  */
 #include <immintrin.h>
 #include <stdbool.h>

@@ -3,11 +3,11 @@
  *
  * A kernel is a pure function of its two vectors and the dimension.  It reads exactly `dim` numbers
  * of each, needs no alignment beyond that of a number, and fixes the order of its additions: that
- * of float i goes to accumulator i mod 16, and the sixteen are folded by halves.  A kernel for another
- * instruction set that keeps this order, and fuses no multiplication with an addition, gives the
- * same bits; so a graph does not depend on the machine that built it.  (A NaN is a NaN: which one
- * is not promised.)  Of halves (storage/half.h) each is made the float that it is, which is exact,
- * and then all is as above: the distance is that of the vector widened beforehand.
+ * of float i goes to accumulator i mod 16, and the sixteen are folded by halves.  A kernel for
+ * another instruction set that keeps this order, and fuses no multiplication with an addition,
+ * gives the same bits; so a graph does not depend on the machine that built it.  (A NaN is a NaN:
+ * which one is not promised.)  Of halves (storage/half.h) each is made the float that it is, which
+ * is exact, and then all is as above: the distance is that of the vector widened beforehand.
  *
  * D1  The second vector may lie in a slot that the writer is rewriting.  The result is then any
  *     float, NaN included: a hint.  Callers use it to choose where to look, and re-check the slot's

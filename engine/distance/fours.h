@@ -23,9 +23,10 @@
 typedef void distance_four_fn(const float *query, const void *const *stored, uint32_t dim,
                               float *ret);
 
-/* Ask for the lines of a vector of `bytes`, the last one too when the vector begins in the middle of
- * a line.  gcc 12 takes all but the first prefetch out of some loops unless something that it may
- * not reorder stands between them; tests/lint/check_kernels.py looks at what became of this one. */
+/* Ask for the lines of a vector of `bytes`, the last one too when the vector begins in the middle
+ * of a line.  gcc 12 takes all but the first prefetch out of some loops unless something that it
+ * may not reorder stands between them; tests/lint/check_kernels.py looks at what became of this
+ * one. */
 DISTANCE_INLINE void distance_fetch(const void *v, uint32_t bytes)
 {
     const char *line = (const char *)v - (uintptr_t)v % DISTANCE_LINE;
