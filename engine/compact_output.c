@@ -28,6 +28,7 @@ static navmap_status fill_directory(navmap_index *ix, const struct sealing *what
     const struct layout *l = ix->layout;
     const struct layout_params params = {.dim = l->dim,
                                          .space = l->space,
+                                         .scalar = l->scalar,
                                          .code_scheme = l->code_scheme,
                                          .code_header = l->code_header,
                                          .M = l->M,
@@ -78,9 +79,13 @@ static void insert_items(void *ctx, uint32_t worker)
         if (i >= b->what->n)
             break;
         const uint32_t slot = b->what->slots[i];
-        const struct insert in = {.label = edit_tag(e, slot)->label,
-                                  .vector = edit_vec(e, slot),
-                                  .batch_items = b->what->n};
+        const float *vector = edit_vec(e, slot);
+        if (s->halves) {
+            distance_widen(vector, b->to->layout->dim, s->vector);
+            vector = s->vector;
+        }
+        const struct insert in = {
+            .label = edit_tag(e, slot)->label, .vector = vector, .batch_items = b->what->n};
         status = index_insert(b->to, s, &in);
         atomic_fetch_add(&b->toil->done, 1);
         if (status == NAVMAP_OK && worker == 0)
@@ -122,6 +127,7 @@ navmap_status index_build_anew(navmap_index *ix, const struct sealing *what, uin
         .struct_size = sizeof options,
         .dim = l->dim,
         .space = l->space,
+        .vectors = l->scalar == LAYOUT_F16 ? NAVMAP_VECTORS_F16 : NAVMAP_VECTORS_F32,
         .M = M,
         .ef_construction = ef_construction ? ef_construction : l->ef_construction,
         .random_seed = l->seed,

@@ -31,7 +31,7 @@ struct scan {
     float limit; /* what is farther would not be kept */
     /* The block: */
     uint32_t slots[BLOCK], words[BLOCK];
-    const float *vectors[BLOCK];
+    const void *vectors[BLOCK];
 };
 
 static void weigh(struct scan *c, uint32_t slot, uint32_t word)
@@ -60,7 +60,7 @@ static void weigh_block(struct scan *c, uint32_t n)
 /* Into the block if it is LIVE (q4): written in any case, so that nothing is to be predicted.
  * Returns how many are in the block, `n` before. */
 static inline uint32_t look_at(struct scan *c, uint32_t n, uint32_t slot,
-                               const _Atomic uint32_t *state, const float *vector)
+                               const _Atomic uint32_t *state, const void *vector)
 {
     uint32_t word = atomic_load_explicit(state, memory_order_acquire);
     c->slots[n] = slot;
@@ -77,9 +77,8 @@ static inline uint32_t look_at(struct scan *c, uint32_t n, uint32_t slot,
 static uint32_t scan_run(struct scan *c, uint32_t n, uint32_t slot, uint32_t end)
 {
     const _Atomic uint32_t *state = view_state(c->view, slot);
-    const float *vector = view_vec(c->view, slot);
-    size_t stride = c->view->layout.vec_stride / sizeof *vector;
-    for (; slot < end; slot++, state++, vector += stride)
+    const uint8_t *vector = view_vec(c->view, slot);
+    for (; slot < end; slot++, state++, vector += c->view->layout.vec_stride)
         n = look_at(c, n, slot, state, vector);
     return n;
 }

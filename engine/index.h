@@ -42,6 +42,9 @@ navmap_status index_check_writer(const navmap_index *ix, const char *what) NAVMA
 /* Every float of n rows is finite, else NAVMAP_EINVAL with row and column. */
 navmap_status index_check_finite(const navmap_index *ix, const char *what, const float *vectors,
                                  uint64_t n) NAVMAP_MUST_USE;
+/* n finite rows can be stored as this index stores them, else NAVMAP_EINVAL with row and column. */
+navmap_status index_check_range(const navmap_index *ix, const char *what, const float *vectors,
+                                uint64_t n) NAVMAP_MUST_USE;
 /* A caller's options structure (its first field is its size) into one of ours: a shorter one is
  * refused, of a longer one the unknown rest must be zero.  NULL gives zeros. */
 navmap_status index_copy_options(const void *options, size_t size, const char *name,

@@ -53,6 +53,13 @@ enum navmap_codes { /* what searches measure with on their way; what they return
                                  item more, in whole lines of 64 */
                     NAVMAP_CODES_NONE = 2 /* the vectors themselves */
 };
+enum navmap_vectors { /* what vectors are kept as; chosen once, when an index is made */
+                      NAVMAP_VECTORS_F32 = 0, /* as they are given */
+                      NAVMAP_VECTORS_F16 =
+                          1 /* rounded to halves, 2 bytes a dimension: IEEE binary16, 11 bits of
+                               precision, numbers up to 65504.  Calls take and give floats; what a
+                               search returns is exact for the rounded vectors */
+};
 
 /* Zero means the default everywhere except dim. */
 struct navmap_options {
@@ -72,8 +79,8 @@ struct navmap_options {
     uint32_t codes; /* enum navmap_codes */
     uint32_t overwrite; /* navmap_create only: 1 = an index that is at the path is emptied, and
                            gets these parameters: its readers go on in the empty one, or, if dim,
-                           space, M or codes is another one, get NAVMAP_ESTALE */
-    uint32_t reserved;
+                           space, M, codes or vectors is another one, get NAVMAP_ESTALE */
+    uint32_t vectors;   /* enum navmap_vectors */
 };
 
 struct navmap_open_options {
@@ -240,13 +247,13 @@ struct navmap_add_options {
  * index with allow_replace_deleted a deleted label is updated by such a call only.
  * Up to 4 rows a thread are added by the calling thread alone; so is a batch in which a label
  * occurs twice.
- * The batch is validated as a whole first: NAVMAP_EINVAL (a NaN or infinity: row and column in
- * the detail; no number left for implicit labels), NAVMAP_EREPLACE (the two rules above, in
- * hnswlib's words) and NAVMAP_EFULL change nothing.  Later failures (NAVMAP_ENOSPC,
- * NAVMAP_EPOISONED, NAVMAP_ENOMEM, NAVMAP_EINTERRUPTED) leave the first *ret_added rows in the
- * index, whole; with several threads some of the rows behind may be in as well.  *ret_added is
- * written always (it may be NULL).  Algorithm: HNSW insertion,
- * Malkov and Yashunin 2018, algorithms 1, 2, 4 and 5. */
+ * The batch is validated as a whole first: NAVMAP_EINVAL (a NaN or infinity, or, for halves, a
+ * number beyond 65504: row and column in the detail; no number left for implicit labels),
+ * NAVMAP_EREPLACE (the two rules above, in hnswlib's words) and NAVMAP_EFULL change nothing.  Later
+ * failures (NAVMAP_ENOSPC, NAVMAP_EPOISONED, NAVMAP_ENOMEM, NAVMAP_EINTERRUPTED) leave the first
+ * *ret_added rows in the index, whole; with several threads some of the rows behind may be in as
+ * well.  *ret_added is written always (it may be NULL).  Algorithm: HNSW insertion, Malkov and
+ * Yashunin 2018, algorithms 1, 2, 4 and 5. */
 NAVMAP_API navmap_status navmap_add(navmap_index *index, uint64_t n, const float *vectors,
                                     const uint64_t *labels,
                                     const struct navmap_add_options *options,
@@ -398,8 +405,8 @@ struct navmap_stats {
     uint64_t wal_bytes, checkpoint_bytes;
     uint64_t data_file_bytes, data_allocated_bytes, lmdb_allocated_bytes;
     uint64_t state_bytes, row_bytes, upper_bytes, tag_bytes, code_bytes, vector_bytes;
-    uint32_t codes; /* NAVMAP_CODES_I8 or NAVMAP_CODES_NONE */
-    uint32_t reserved;
+    uint32_t codes;   /* NAVMAP_CODES_I8 or NAVMAP_CODES_NONE */
+    uint32_t vectors; /* enum navmap_vectors */
 };
 /* Instant: reads counters, visits no slot. */
 NAVMAP_API navmap_status navmap_get_stats(navmap_index *index,

@@ -56,7 +56,7 @@ static void ask_for(const struct query *q, const struct pool_entry *found, uint6
     for (uint64_t i = 0; i < n; i++) {
         __builtin_prefetch((const void *)view_state(q->view, found[i].id));
         __builtin_prefetch(view_tag(q->view, found[i].id));
-        graph_prefetch(view_vec(q->view, found[i].id), q->ix->distance.dim * 4);
+        graph_prefetch(view_vec(q->view, found[i].id), q->ix->distance.bytes);
     }
 }
 

@@ -60,6 +60,7 @@ static navmap_status plan_layout(struct renumber *p, uint32_t flags)
     const uint64_t expected = p->what->expected > p->what->n ? p->what->expected : p->what->n;
     struct layout_params params = {.dim = old->dim,
                                    .space = old->space,
+                                   .scalar = old->scalar,
                                    .code_scheme = old->code_scheme,
                                    .code_header = old->code_header,
                                    .M = old->M,

@@ -98,9 +98,9 @@ static inline const uint8_t *view_code(const struct view *v, uint32_t slot)
 {
     return v->base + layout_code_off(&v->layout, slot);
 }
-static inline const float *view_vec(const struct view *v, uint32_t slot)
+static inline const void *view_vec(const struct view *v, uint32_t slot)
 {
-    return (const float *)(const void *)(v->base + layout_vec_off(&v->layout, slot));
+    return v->base + layout_vec_off(&v->layout, slot);
 }
 static inline uint64_t view_tag_label(const struct view *v, uint32_t slot)
 {

@@ -47,6 +47,9 @@ static const char usage[] =
     "  -e, --ef-construction=N  candidates per insertion; the source's, or 200\n"
     "  -C, --codes=NAME         i8 or none: what searches measure with on their way; i8 unless "
     "told\n"
+    "  -D, --dtype=NAME         f32 or f16: what vectors are kept as; the source's, if it is an "
+    "index\n"
+    "                           of navmap's, or f32\n"
     "  -S, --seed=N             of the levels; 100 unless told\n"
     "  -m, --max-elements=N     labels allowed; none: grows\n"
     "  -r, --replace-deleted    allow hnswlib's replace_deleted\n"
@@ -61,7 +64,7 @@ struct import {
     struct rows_how how;
     struct navmap_options options; /* of a new index */
     uint64_t first, count, threads, count_from;
-    bool as_json, has_count_from;
+    bool as_json, has_count_from, has_dtype;
 
     struct rows rows;
     uint64_t *labels; /* from labels_file, or counted, one a row; NULL: the source has them */
@@ -130,6 +133,11 @@ static int take_option(struct import *m, int option)
         if (cli_parse_codes(optarg, &m->options.codes))
             return 0;
         return 1 + cli_error("--codes: expected i8 or none, found '%s'", optarg);
+    case 'D':
+        m->has_dtype = true;
+        if (cli_parse_dtype(optarg, &m->options.vectors))
+            return 0;
+        return 1 + cli_error("--dtype: expected f32 or f16, found '%s'", optarg);
     case 'r':
         m->options.allow_replace_deleted = 1;
         return 0;
@@ -216,6 +224,7 @@ static int create_index(struct import *m)
     o->M = o->M ? o->M : m->rows.M;
     o->ef_construction = o->ef_construction ? o->ef_construction : m->rows.ef_construction;
     o->codes = o->codes ? o->codes : m->rows.codes;
+    o->vectors = m->has_dtype ? o->vectors : m->rows.vectors;
     if (navmap_create(m->fresh.index, o, &m->index) != NAVMAP_OK)
         return cli_library_error();
     return EXIT_SOUND;
@@ -238,6 +247,9 @@ static int check_existing(const struct import *m, const struct navmap_stats *s)
     if (m->options.codes && m->options.codes != s->codes)
         return cli_error("%s has codes %s, which an import cannot change", m->dir,
                          cli_codes_name(s->codes));
+    if (m->has_dtype && m->options.vectors != s->vectors)
+        return cli_error("%s keeps vectors as %s, which --dtype cannot change", m->dir,
+                         cli_dtype_name(s->vectors));
     return EXIT_SOUND;
 }
 
@@ -483,6 +495,7 @@ int cmd_import(int argc, char **argv)
         {"M", required_argument, NULL, 'M'},
         {"ef-construction", required_argument, NULL, 'e'},
         {"codes", required_argument, NULL, 'C'},
+        {"dtype", required_argument, NULL, 'D'},
         {"seed", required_argument, NULL, 'S'},
         {"max-elements", required_argument, NULL, 'm'},
         {"replace-deleted", no_argument, NULL, 'r'},
@@ -493,7 +506,7 @@ int cmd_import(int argc, char **argv)
     struct import m = {
         .how.fallback = "train", .count = UINT64_MAX, .threads = navmap_default_threads()};
     int c;
-    while ((c = getopt_long(argc, argv, "f:d:l:c:F:n:t:s:M:e:C:S:m:rjh", options, NULL)) != -1) {
+    while ((c = getopt_long(argc, argv, "f:d:l:c:F:n:t:s:M:e:C:D:S:m:rjh", options, NULL)) != -1) {
         int stop = take_option(&m, c);
         if (stop != 0)
             return stop - 1;

@@ -27,7 +27,7 @@ struct rows {
     const float *mapped; /* all n x dim of them; NULL: use rows_read() */
     /* What the file says of how it wants to be indexed; 0 = nothing. */
     bool has_space;
-    uint32_t space, M, ef_construction, codes;
+    uint32_t space, M, ef_construction, codes, vectors;
     bool has_labels; /* rows_labels() */
 
     const uint8_t *bytes; /* the mapped file; NULL when the format does not map it */

@@ -101,6 +101,7 @@ int rows_open_index(struct rows *r, const struct rows_how *how)
     r->space = stats.space;
     r->M = stats.flat ? 0 : stats.M;
     r->ef_construction = stats.flat ? 0 : stats.ef_construction;
+    r->vectors = stats.vectors;
     r->codes = bin || stats.flat ? NAVMAP_CODES_DEFAULT : stats.codes;
     return take_items(r, s, stats.in_memory != 0);
 }

@@ -24,13 +24,13 @@ SEEN_BY_ENGINE = {
     f"storage/{name}.h"
     for name in (
         "store", "view", "stage", "layout", "status", "fail", "epoch", "cpus", "seal", "sink",
-        "source", "salvage", "rewriting", "memory",
+        "source", "salvage", "rewriting", "memory", "half",
     )
 }
 
 STORAGE_BASE = {
     "layout", "view", "map", "lock", "io", "checksum", "status", "fail", "epoch", "cpus",
-    "memory",
+    "memory", "half",
 }
 ENGINE_BASE = {"graph", "rank", "select", "pool", "visited", "scratch", "crew", "filter", "walk"}
 

@@ -273,7 +273,7 @@ def test_parameters(here, vectors):
     found = report("info", "i")
     assert found["parameters"] == {
         "space": "cosine", "dim": DIM, "M": 6, "ef_construction": 50, "codes": "none",
-        "random_seed": 9,
+        "dtype": "f32", "random_seed": 9,
         "allow_replace_deleted": True, "max_elements": 900, "flat": False,
     }  # fmt: skip
     assert found["counts"]["live"] == 100

@@ -24,7 +24,7 @@ SIGNATURES = {
     "create": (
         "(path, space, dim, *, M=16, ef_construction=200, random_seed=100, max_elements=None, "
         "allow_replace_deleted=False, durability='full', codes='i8', "
-        "overwrite=False)"
+        "dtype='f32', overwrite=False)"
     ),
     "open": "(path, mode='r', *, timeout=0.0, durability='full', checkpoint_bytes=None)",
     "verify": "(path, quick=False)",
@@ -32,7 +32,7 @@ SIGNATURES = {
     "Index": "(space=None, dim=None, *, params=None, index=None)",
     "Index.init_index": (
         "(self, max_elements, M=16, ef_construction=200, random_seed=100, "
-        "allow_replace_deleted=False, *, codes='i8')"
+        "allow_replace_deleted=False, *, codes='i8', dtype='f32')"
     ),
     "Index.add_items": (
         "(self, data, ids=None, num_threads=-1, replace_deleted=False, *, progress=None)"

@@ -74,6 +74,7 @@ def create(
     allow_replace_deleted: int,
     durability: int,
     codes: int,
+    vectors: int,
     overwrite: int,
     /,
 ) -> Handle: ...
@@ -90,6 +91,7 @@ def new(
     allow_replace_deleted: int,
     flat: int,
     codes: int,
+    vectors: int,
     /,
 ) -> Handle: ...
 def load(

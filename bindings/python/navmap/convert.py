@@ -25,6 +25,7 @@ U64_MAX = 2**64 - 1
 SPACES = ("l2", "ip", "cosine")  # in the order of enum navmap_space
 DURABILITIES = ("full", "manual")  # in the order of enum navmap_durability
 CODES = ("default", "i8", None)  # enum navmap_codes
+DTYPES = ("f32", "f16")  # enum navmap_vectors
 
 
 def _number(value: SupportsIndex, name: str) -> int:
@@ -92,6 +93,12 @@ def codes_number(codes: str | None) -> int:
     if codes is not None and codes != "i8":
         raise InvalidInputError(f'codes must be "i8" or None, not {codes!r}')
     return CODES.index(codes)
+
+
+def dtype_number(dtype: str) -> int:
+    if dtype not in DTYPES:
+        raise InvalidInputError(f'dtype must be "f32" or "f16", not {dtype!r}')
+    return DTYPES.index(dtype)
 
 
 def durability_number(durability: str) -> int:

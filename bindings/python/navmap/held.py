@@ -57,6 +57,7 @@ class Held:
         random_seed: int = 0,
         allow_replace_deleted: bool = False,
         codes: int = 0,
+        dtype: int = 0,
     ) -> None:
         handle = _core.new(
             convert.SPACES.index(self._space),
@@ -68,6 +69,7 @@ class Held:
             int(allow_replace_deleted),
             self._FLAT,
             codes,
+            dtype,
         )
         stats = handle.stats()
         try:

@@ -107,6 +107,7 @@ class Index(Saved):
         allow_replace_deleted: bool = False,
         *,
         codes: Literal["i8"] | None = "i8",
+        dtype: Literal["f32", "f16"] = "f32",
     ) -> None:
         """Make the index, private and empty.  To be called once.
 
@@ -120,6 +121,9 @@ class Index(Saved):
         codes: "i8": searches and adds measure with eight-bit codes, which are kept beside the
             vectors, and look at the vectors themselves for the answer only: several times as fast, for
             dim + 8 bytes an item more.  None: with the vectors alone.
+        dtype: "f32": vectors are kept as they are given.  "f16": rounded to IEEE halves, in half the
+            room: 11 bits of precision, numbers up to 65504 (any, for "cosine").  Calls take and give
+            float32 all the same; distances are exact for what is kept.
 
         Raises `Error` when the index was made before, and `InvalidInputError` for a parameter out
         of range.
@@ -130,11 +134,18 @@ class Index(Saved):
         random_seed = convert.size(random_seed, "random_seed")
         allow_replace_deleted = convert.boolean(allow_replace_deleted, "allow_replace_deleted")
         codes_number = convert.codes_number(codes)
+        dtype_number = convert.dtype_number(dtype)
         self._refuse_second()
         M = convert.parameter(M, "M", 2, 512)
         ef_construction = max(convert.parameter(ef_construction, "ef_construction", 0), 1)
         self._make(
-            max_elements, M, ef_construction, random_seed, allow_replace_deleted, codes_number
+            max_elements,
+            M,
+            ef_construction,
+            random_seed,
+            allow_replace_deleted,
+            codes_number,
+            dtype_number,
         )
 
     # Changing ---------------------------------------------------------------------------------
