@@ -338,8 +338,8 @@ struct navmap_compact_options {
     uint32_t num_threads;  /* 0 or 1 = the calling one; more: from the handle's crew */
     uint32_t keep_deleted; /* 1 = items that are marked deleted stay, marked; else they are gone */
     uint32_t keep_order;   /* 1 = items stay in the order of their slots */
-    uint32_t M;            /* 0 = as it is; else another one, for an output only: the graph is built
-                              anew, which takes as long as adding all items */
+    uint32_t M; /* 0 = as it is; else the graph is built anew with this one, which takes as
+                              long as adding all items */
     uint32_t ef_construction;  /* with M; 0 = as it is */
     const char *output;        /* NULL = in place; else a path, and the index stays as it is */
     uint32_t output_directory; /* 1 = output is to be a new index directory; 0 = one file, as
@@ -349,6 +349,9 @@ struct navmap_compact_options {
     navmap_progress *progress; /* NULL = none; on the calling thread, some 20 ms apart.  It must not
                                   change the index (NAVMAP_EINVAL); searches are welcome */
     void *progress_ctx;
+    uint32_t
+        codes; /* enum navmap_codes; 0 = as they are; else the index gets them, or loses them */
+    uint32_t reserved;
 };
 struct navmap_compact_result {
     uint32_t struct_size;               /* set by the caller */
@@ -371,6 +374,9 @@ struct navmap_compact_result {
  * is another, and not in the log, if no other handle has it open (every reader that looked a label
  * up does); else log_erased is 0, and calling again later makes up for it.
  * With `output` the index stays as it is.
+ * With another M or other codes in place, the call must not run beside another one on the same
+ * handle, like navmap_close(); other handles of a directory get NAVMAP_ESTALE, and are to be opened
+ * again, since what they know of the index is of the past.
  * `ret_result` may be NULL.  Errors: as navmap_add, NAVMAP_EINTERRUPTED, NAVMAP_ECORRUPT for a
  * vector that does not match its checksum, NAVMAP_EEXIST when a directory is there already.
  * NAVMAP_EPOISONED: one of the two is in force, the next open will say which. */

@@ -57,11 +57,12 @@ static navmap_status plan_owners(struct renumber *p)
 static navmap_status plan_layout(struct renumber *p, uint32_t flags)
 {
     const struct layout *old = &p->from->layout;
+    const struct recoding *recode = p->what->recode;
     const uint64_t expected = p->what->expected > p->what->n ? p->what->expected : p->what->n;
     struct layout_params params = {.dim = old->dim,
                                    .space = old->space,
-                                   .code_scheme = old->code_scheme,
-                                   .code_header = old->code_header,
+                                   .code_scheme = recode ? recode->scheme : old->code_scheme,
+                                   .code_header = recode ? recode->header : old->code_header,
                                    .M = old->M,
                                    .ef_construction = old->ef_construction,
                                    .flags = flags,
@@ -160,9 +161,11 @@ static navmap_status fill_slot(struct renumbering *c, uint32_t slot, uint8_t *by
     TRY(renumber_check(p->from, old)); /* Z2 */
     memcpy(bytes + l->off_state + (uint64_t)i * 4, &state, sizeof state);
     TRY(fill_row(c, slot, 0, bytes + l->off_row + (uint64_t)i * l->row_stride));
-    if (l->code_stride > 0)
-        memcpy(code, edit_code(e, old), l->code_stride);
     memcpy(vec, edit_vec(e, old), l->vec_stride);
+    if (l->code_stride > 0 && p->what->recode)
+        p->what->recode->encode((const float *)(const void *)vec, l->dim, l->code_stride, code);
+    else if (l->code_stride > 0)
+        memcpy(code, edit_code(e, old), l->code_stride);
     struct disk_tag tag = {.label = edit_tag(e, old)->label, .up = p->up[slot]};
     tag.vsum = layout_vsum(l, tag.label, slot, 0, tag.up, code, vec);
     memcpy(bytes + l->off_tag + (uint64_t)i * l->tag_stride, &tag, sizeof tag);
