@@ -9,7 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine/distance/codes.h"
 #include "engine/index.h"
 #include "engine/order.h"
 #include "engine/regraph.h"
@@ -88,7 +87,7 @@ static navmap_status choose(struct compaction *c)
                                .row = index_flat(c->ix) ? NULL : row_of,
                                .tick = tick,
                                .ctx = c,
-                               .recode = c->o.codes ? &c->recode : NULL};
+                               .recode = index_recode(c->ix, c->o.codes, &c->recode)};
     return NAVMAP_OK;
 }
 
@@ -236,11 +235,6 @@ navmap_status navmap_compact(navmap_index *index, const struct navmap_compact_op
     c.o.num_threads = c.o.num_threads ? c.o.num_threads : 1;
     if (c.o.codes == index_codes(index))
         c.o.codes = 0;
-    c.recode = (struct recoding){.encode = codes_encode};
-    if (c.o.codes == NAVMAP_CODES_I8) {
-        c.recode.scheme = CODES_SCHEME;
-        c.recode.header = CODES_HEADER;
-    }
     c.toil =
         (struct toil){.store = index->store, .progress = c.o.progress, .ctx = c.o.progress_ctx};
     TRY(compact(&c, &result));

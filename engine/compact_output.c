@@ -1,13 +1,29 @@
-/* compact_output.c -- an index that is written somewhere else: as a new directory, or first built
- * anew with another M.
+/* compact_output.c -- an index that is written otherwise than it is: with codes or without, as a new
+ * directory, or first built anew with another M.
  */
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/distance/codes.h"
 #include "engine/index.h"
 #include "engine/regraph.h"
 #include "storage/fail.h"
 #include "storage/rewriting.h"
+
+/* Codes ---------------------------------------------------------------------------------------*/
+
+const struct recoding *index_recode(const navmap_index *ix, uint32_t codes,
+                                    struct recoding *ret_recode)
+{
+    if (codes == 0 || codes == index_codes(ix))
+        return NULL;
+    *ret_recode = (struct recoding){.encode = codes_encode};
+    if (codes == NAVMAP_CODES_I8) {
+        ret_recode->scheme = CODES_SCHEME;
+        ret_recode->header = CODES_HEADER;
+    }
+    return ret_recode;
+}
 
 /* A directory ---------------------------------------------------------------------------------*/
 

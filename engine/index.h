@@ -109,6 +109,8 @@ struct rewrite {
     int fd;
     uint64_t *ret_bytes;
     bool hnswlib;              /* in hnswlib's format; at a path */
+    bool directory;            /* a new one; at a path */
+    uint32_t codes;            /* enum navmap_codes; 0 = as they are */
     navmap_progress *progress; /* NULL = none */
     void *progress_ctx;
 };
@@ -120,11 +122,15 @@ struct passing {
     void *ctx;
 };
 void index_pass_on(void *ctx, const struct store_finding *f);
-/* compact_output.c: the index, items in a given order, somewhere else (navmap_compact with
- * `output`).  Between store_rebuild_begin() and store_rebuild_end(). */
+/* compact_output.c: the index, items in a given order, as a new directory.  Its write lock is held
+ * exclusively. */
 struct sealing;
 navmap_status index_output_directory(navmap_index *ix, const struct sealing *what,
                                      const char *path) NAVMAP_MUST_USE;
+/* What the writing is told of codes; NULL = they stay. */
+struct recoding;
+const struct recoding *index_recode(const navmap_index *ix, uint32_t codes,
+                                    struct recoding *ret_recode);
 /* A private index with M, ef_construction and codes of `o`, of the items of `what`, in its order. */
 struct toil;
 navmap_status index_build_anew(navmap_index *ix, const struct sealing *what,

@@ -137,14 +137,18 @@ typedef int navmap_progress(void *ctx, uint64_t done, uint64_t total);
 
 struct navmap_save_options {
     uint32_t struct_size; /* sizeof(struct navmap_save_options) */
-    uint32_t reserved;
+    uint32_t directory;   /* 1 = `path` is to be a new index directory, not one file */
     navmap_progress
         *progress; /* NULL = none; every 256 items, on the calling thread, with the write
                                   lock held: it must not change the index */
     void *progress_ctx;
+    uint32_t codes; /* enum navmap_codes: what is written has them, or not; 0 = as the index */
+    uint32_t reserved;
 };
 /* The same, telling how far it is; NAVMAP_EINTERRUPTED leaves `path` as it was.  `options` may be
- * NULL.  (A flat index is written without a call of the progress function.) */
+ * NULL.  (A flat index is written without a call of the progress function.)  A directory gets the
+ * same items, links and max_elements, and appears as a whole or not at all; NAVMAP_EEXIST when
+ * something is at `path`, NAVMAP_EINVAL for a flat index. */
 NAVMAP_API navmap_status navmap_save_with(navmap_index *index, const char *path,
                                           const struct navmap_save_options *options)
     NAVMAP_MUST_USE;
@@ -155,7 +159,7 @@ NAVMAP_API navmap_status navmap_save_with(navmap_index *index, const char *path,
  * Which items and rows go in, what may be locked meanwhile, and how the file appears at `path`: as
  * with navmap_save().  hnswlib's file does not keep the space (the reader has to know it), seed,
  * codes, and whether deleted items may be replaced.
- *   errors as of navmap_save(), NAVMAP_EINTERRUPTED
+ *   errors as of navmap_save(), NAVMAP_EINTERRUPTED; NAVMAP_EINVAL with directory or codes
  * Cost: one pass over the index, 512 KiB of memory and 8 bytes a slot. */
 NAVMAP_API navmap_status navmap_export_hnswlib(navmap_index *index, const char *path,
                                                const struct navmap_save_options *options)

@@ -262,6 +262,52 @@ static void test_there_and_back(void **state)
     assert_ok(navmap_close(ix));
 }
 
+/* Saved as a directory or a file, every link as it was: with the same codes the same answers. */
+static void saved(bool private, bool directory, uint32_t had, uint32_t codes)
+{
+    static struct answers before, after;
+    char path[256];
+    (void)snprintf(path, sizeof path, "%s.out", test_path);
+    const struct navmap_save_options o = {
+        .struct_size = sizeof o, .directory = directory, .codes = codes};
+    navmap_index *ix = make(private, had), *out = NULL;
+    ask(ix, false, &before);
+    assert_ok(navmap_save_with(ix, path, &o));
+    if (directory)
+        assert_status(navmap_save_with(ix, path, &o), NAVMAP_EEXIST);
+    assert_ok(navmap_close(ix));
+    assert_verified(path);
+    if (directory)
+        assert_ok(navmap_open(path, NAVMAP_WRITE, NULL, &out));
+    else
+        assert_ok(navmap_load(path, NULL, &out));
+    assert_whole(out, 8, codes ? codes : had, true);
+    ask(out, false, &after);
+    if (codes == 0 || codes == had)
+        assert_memory_equal(&before, &after, sizeof before);
+    live_on(out);
+    assert_ok(navmap_close(out));
+}
+
+static void test_saved_directory(void **state)
+{
+    (void)state;
+    saved(true, true, NAVMAP_CODES_NONE, 0);
+    assert_int_equal(remove_dir(state), 0);
+    assert_int_equal(make_dir(state), 0);
+    saved(false, true, NAVMAP_CODES_I8, 0);
+    assert_int_equal(remove_dir(state), 0);
+    assert_int_equal(make_dir(state), 0);
+    saved(false, true, NAVMAP_CODES_NONE, NAVMAP_CODES_I8);
+}
+
+static void test_saved_file(void **state)
+{
+    (void)state;
+    saved(true, false, NAVMAP_CODES_NONE, NAVMAP_CODES_NONE);
+    saved(true, false, NAVMAP_CODES_NONE, NAVMAP_CODES_I8);
+}
+
 static int enough(void *ctx, uint64_t done, uint64_t total)
 {
     (void)total;
@@ -296,6 +342,13 @@ static void test_arguments(void **state)
     assert_status(navmap_compact(ix, &o, NULL), NAVMAP_EINVAL);
     o.codes = NAVMAP_CODES_I8;
     assert_status(navmap_compact(ix, &o, NULL), NAVMAP_EINVAL);
+    struct navmap_save_options s = {.struct_size = sizeof s, .directory = 1};
+    assert_status(navmap_save_with(ix, test_path, &s), NAVMAP_EINVAL);
+    s = (struct navmap_save_options){.struct_size = sizeof s, .codes = 1};
+    assert_status(navmap_save_with(ix, test_path, &s), NAVMAP_EINVAL);
+    assert_status(navmap_export_hnswlib(ix, test_path, &s), NAVMAP_EINVAL);
+    s.codes = 3;
+    assert_status(navmap_save_with(ix, test_path, &s), NAVMAP_EINVAL);
     assert_ok(navmap_close(ix));
 }
 
@@ -315,6 +368,8 @@ int main(void)
         TEST(test_output_file),
         TEST(test_output_both),
         TEST(test_there_and_back),
+        TEST(test_saved_directory),
+        TEST(test_saved_file),
         TEST(test_interrupted),
         TEST(test_arguments),
     };
