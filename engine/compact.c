@@ -29,21 +29,39 @@ struct compaction {
 
 /* Order -----------------------------------------------------------------------------------------*/
 
+static navmap_status ordered_some(void *ctx, uint32_t done)
+{
+    struct compaction *c = ctx;
+    atomic_fetch_add(&c->toil.done, done);
+    return toil_tell(&c->toil);
+}
+
 static navmap_status order_items(struct compaction *c)
 {
     const struct regraph *r = &c->r;
     const uint64_t words = (uint64_t)r->n * r->g.M0;
     uint32_t *rows = malloc((words + 1) * sizeof *rows);
     uint32_t *nodes = malloc(((size_t)r->n + 1) * sizeof *nodes);
+    uint8_t *levels = malloc((size_t)r->n + 1);
     navmap_status status = NAVMAP_OK;
-    if (!rows || !nodes) {
+    c->toil.total += r->n;
+    if (!rows || !nodes || !levels) {
         status = fail(NAVMAP_ENOMEM, "no memory to order %u items", r->n);
     } else {
         for (uint64_t i = 0; i < words; i++)
             rows[i] = r->item[r->rows[i]]; /* item 0 of slot 0: none */
-        const struct order_graph g = {r->n, r->g.M0, rows, r->item[r->entry] - 1};
+        for (uint32_t i = 0; i < r->n; i++)
+            levels[i] = (uint8_t)TAG_LEVEL(edit_up(r->g.edit, r->slots[i]));
+        const struct order_graph g = {.n = r->n,
+                                      .width = r->g.M0,
+                                      .rows = rows,
+                                      .entry = r->item[r->entry] - 1,
+                                      .levels = levels,
+                                      .tick = ordered_some,
+                                      .ctx = c};
         status = order_nodes(&g, nodes);
     }
+    free(levels);
     for (uint32_t i = 0; i < r->n && status == NAVMAP_OK; i++)
         c->slots[i] = r->slots[nodes[i]];
     free(rows);
