@@ -294,6 +294,13 @@ navmap_status navmap_close(navmap_index *index)
     return store_close(store);
 }
 
+/* Working memory is made for rows and codes of one width. */
+void index_follow(navmap_index *ix)
+{
+    scratch_clear(&ix->shelf);
+    ix->level_scale = 1.0 / log((double)ix->layout->M);
+}
+
 navmap_status index_close_after(navmap_index *ix, navmap_status status)
 {
     char why[512]; /* closing must not replace the reason */

@@ -144,14 +144,18 @@ typedef int navmap_progress(void *ctx, uint64_t done, uint64_t total);
 
 struct navmap_save_options {
     uint32_t struct_size; /* sizeof(struct navmap_save_options) */
-    uint32_t reserved;
+    uint32_t directory;   /* 1 = `path` is to be a new index directory, not one file */
     navmap_progress
         *progress; /* NULL = none; every 256 items, on the calling thread, with the write
                                   lock held: it must not change the index */
     void *progress_ctx;
+    uint32_t codes; /* enum navmap_codes: what is written has them, or not; 0 = as the index */
+    uint32_t reserved;
 };
 /* The same, telling how far it is; NAVMAP_EINTERRUPTED leaves `path` as it was.  `options` may be
- * NULL.  (A flat index is written without a call of the progress function.) */
+ * NULL.  (A flat index is written without a call of the progress function.)  A directory gets the
+ * same items, links and max_elements, and appears as a whole or not at all; NAVMAP_EEXIST when
+ * something is at `path`, NAVMAP_EINVAL for a flat index. */
 NAVMAP_API navmap_status navmap_save_with(navmap_index *index, const char *path,
                                           const struct navmap_save_options *options)
     NAVMAP_MUST_USE;
@@ -162,7 +166,7 @@ NAVMAP_API navmap_status navmap_save_with(navmap_index *index, const char *path,
  * Which items and rows go in, what may be locked meanwhile, and how the file appears at `path`: as
  * with navmap_save().  hnswlib's file does not keep the space (the reader has to know it), seed,
  * codes, and whether deleted items may be replaced.
- *   errors as of navmap_save(), NAVMAP_EINTERRUPTED
+ *   errors as of navmap_save(), NAVMAP_EINTERRUPTED; NAVMAP_EINVAL with directory or codes
  * Cost: one pass over the index, 512 KiB of memory and 8 bytes a slot. */
 NAVMAP_API navmap_status navmap_export_hnswlib(navmap_index *index, const char *path,
                                                const struct navmap_save_options *options)
@@ -345,8 +349,8 @@ struct navmap_compact_options {
     uint32_t num_threads;  /* 0 or 1 = the calling one; more: from the handle's crew */
     uint32_t keep_deleted; /* 1 = items that are marked deleted stay, marked; else they are gone */
     uint32_t keep_order;   /* 1 = items stay in the order of their slots */
-    uint32_t M;            /* 0 = as it is; else another one, for an output only: the graph is built
-                              anew, which takes as long as adding all items */
+    uint32_t M; /* 0 = as it is; else the graph is built anew with this one, which takes as
+                              long as adding all items */
     uint32_t ef_construction;  /* with M; 0 = as it is */
     const char *output;        /* NULL = in place; else a path, and the index stays as it is */
     uint32_t output_directory; /* 1 = output is to be a new index directory; 0 = one file, as
@@ -356,6 +360,9 @@ struct navmap_compact_options {
     navmap_progress *progress; /* NULL = none; on the calling thread, some 20 ms apart.  It must not
                                   change the index (NAVMAP_EINVAL); searches are welcome */
     void *progress_ctx;
+    uint32_t
+        codes; /* enum navmap_codes; 0 = as they are; else the index gets them, or loses them */
+    uint32_t reserved;
 };
 struct navmap_compact_result {
     uint32_t struct_size;               /* set by the caller */
@@ -378,6 +385,9 @@ struct navmap_compact_result {
  * is another, and not in the log, if no other handle has it open (every reader that looked a label
  * up does); else log_erased is 0, and calling again later makes up for it.
  * With `output` the index stays as it is.
+ * With another M or other codes in place, the call must not run beside another one on the same
+ * handle, like navmap_close(); other handles of a directory get NAVMAP_ESTALE, and are to be opened
+ * again, since what they know of the index is of the past.
  * `ret_result` may be NULL.  Errors: as navmap_add, NAVMAP_EINTERRUPTED, NAVMAP_ECORRUPT for a
  * vector that does not match its checksum, NAVMAP_EEXIST when a directory is there already.
  * NAVMAP_EPOISONED: one of the two is in force, the next open will say which. */

@@ -49,7 +49,7 @@ SIGNATURES = {
     "Index.warmup": "(self, *, vectors=True, lock=False, larger_than_memory=False)",
     "Index.compact": (
         "(self, *, keep_deleted=False, keep_order=False, refine=False, M=None, "
-        "ef_construction=None, output=None, directory=False, num_threads=-1, progress=None)"
+        "ef_construction=None, codes='keep', output=None, directory=False, num_threads=-1, progress=None)"
     ),
     "Index.close": "(self)",
     "Index.stats": "(self)",

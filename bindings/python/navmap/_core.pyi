@@ -50,6 +50,7 @@ class Handle:
         refine: bool,
         M: int,
         ef_construction: int,
+        codes: int,
         output: bytes | None,
         directory: bool,
         num_threads: int,

@@ -243,6 +243,7 @@ class Index(Saved):
         refine: bool = False,
         M: SupportsIndex | None = None,
         ef_construction: SupportsIndex | None = None,
+        codes: Literal["i8", "keep"] | None = "keep",
         output: StrPath | None = None,
         directory: bool = False,
         num_threads: SupportsIndex = -1,
@@ -259,12 +260,18 @@ class Index(Saved):
         keep_order: leave the items in the order in which they lie.
         refine: let each item choose its neighbours once more, among all that are there now; takes
             about as long as adding them.
-        M, ef_construction: build the graph anew with these; for an output only.
+        M, ef_construction: build the graph anew with these.
+        codes: "keep" leaves them as they are; "i8" gives the index eight-bit codes, None takes them
+            away (see `init_index`).  The graph stays.
         output: a path to write to, in place of changing the index: one file, as `save_index` makes
             it, or with `directory` a new index for `open`.
         num_threads: 0 or less takes the property `num_threads`.
         progress: called as progress(done, total) some times a second.  What it raises stops the
             call.  It may search, but not change the index.
+
+        With another M or other codes in place, no other thread may be using the index, nor may
+        `progress` (`LockedError`); and others who have the directory open have to open it again
+        (`StaleError`).
 
         In a directory the new data takes over at one instant.  A crash, Ctrl-C or a full disk
         leave the index as it was.  Readers go on searching, in other processes too, and move to the
@@ -278,17 +285,22 @@ class Index(Saved):
         threads = self._threads(num_threads)
         if progress is not None and not callable(progress):
             raise TypeError(f"progress must be callable, not {type(progress).__name__}")
-        return self._handle.compact(
+        handle = self._handle
+        told = handle.compact(
             convert.boolean(keep_deleted, "keep_deleted"),
             convert.boolean(keep_order, "keep_order"),
             convert.boolean(refine, "refine"),
             0 if M is None else convert.parameter(M, "M", 2, 512),
             0 if ef_construction is None else convert.size(ef_construction, "ef_construction"),
+            0 if codes == "keep" else convert.codes_number(codes),
             None if output is None else os.fsencode(convert.full_path(output)),
             convert.boolean(directory, "directory"),
             threads,
             progress,
         )
+        if M is not None and output is None and handle is self._core_handle:
+            self._attach(handle, handle.stats())
+        return told
 
     # Searching --------------------------------------------------------------------------------
 
