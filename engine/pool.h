@@ -23,7 +23,7 @@
 
 #include "storage/status.h"
 
-#define POOL_LINE_MAX 512u
+#define POOL_LINE_MAX 1024u
 #define POOL_ROOM (POOL_LINE_MAX + 32u) /* vectors of 16 are read beyond the end */
 #define POOL_EXPANDED 0x80000000u
 #define POOL_WORD 1u /* P6 */
@@ -80,6 +80,6 @@ static inline bool pool_peek(const struct pool *p, uint32_t ahead, uint32_t *ret
 }
 /* End of search: the results, nearest first, equal distances in order of arrival (line).  The pool
  * takes no more offers until it is reset. */
-const struct pool_entry *pool_finish(struct pool *p, uint32_t *ret_n);
+struct pool_entry *pool_finish(struct pool *p, uint32_t *ret_n);
 
 #endif

@@ -46,7 +46,7 @@ static bool reserve_row(struct scratch *s, const struct layout *layout)
     const uint32_t n = layout->M0 + 1;
     s->vector = calloc(1, layout->vec_stride);
     s->dists = calloc(n, sizeof *s->dists);
-    s->ids = calloc(n, sizeof *s->ids);
+    s->ids = calloc(2 * n, sizeof *s->ids);
     uint32_t ring = 64;
     while (ring < ASKS_HOPS * n)
         ring *= 2;

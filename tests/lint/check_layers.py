@@ -16,7 +16,7 @@ from pathlib import Path
 
 ROOMS = ("storage", "engine", "bindings", "tools", "tests")
 LIBRARY = ("storage/", "engine/")
-PUBLIC = ("engine/navmap.h", "storage/status.h")
+PUBLIC = ("engine/navmap.h", "engine/navmap_filter.h", "storage/status.h")
 BOUNDARY = "storage/store.h"  # a contract that several rooms of storage fulfil together
 
 # Storage headers that the engine may see; everything else of storage is storage's own.
@@ -32,7 +32,10 @@ STORAGE_BASE = {
     "layout", "view", "map", "lock", "io", "checksum", "status", "fail", "epoch", "cpus",
     "memory",
 }
-ENGINE_BASE = {"graph", "rank", "select", "pool", "visited", "scratch", "crew", "filter", "walk"}
+ENGINE_BASE = {
+    "graph", "rank", "select", "pool", "visited", "scratch", "crew", "filter", "walk", "label",
+    "marks", "plan", "code", "hops",
+}
 
 # Which files may say a word, as patterns of names; nobody else may.
 ONE_DOOR = (

@@ -114,12 +114,12 @@ static void run(struct pool *p, struct rng *r, uint32_t ef, uint32_t offers,
 static void test_all_results(void **state)
 {
     (void)state;
-    static const uint32_t efs[] = {1, 2, 3, 10, 100, 511, 512, 513, 800};
+    static const uint32_t efs[] = {1, 2, 3, 10, 100, 1023, 1024, 1025, 1600};
     struct rng r = test_rng();
     struct pool p = {0};
     for (uint32_t i = 0; i < sizeof efs / sizeof *efs; i++) {
         run(&p, &r, efs[i], 40, 100);
-        run(&p, &r, efs[i], 700, 100);
+        run(&p, &r, efs[i], 1700, 100);
     }
     pool_free(&p);
 }
@@ -132,7 +132,7 @@ static void test_few_results(void **state)
     bool switched = false;
     for (uint32_t share = 0; share <= 60; share += 10)
         for (uint32_t ef = 1; ef <= 1000; ef = ef * 3 + 1) {
-            run(&p, &r, ef, 900, share);
+            run(&p, &r, ef, 1900, share);
             switched |= p.heaps && ef <= POOL_LINE_MAX;
         }
     assert_true(switched); /* a line full of nodes that are no results */
@@ -143,20 +143,20 @@ static void test_few_results(void **state)
 static void test_full_line_of_both(void **state)
 {
     (void)state;
-    static const uint32_t efs[] = {1, 5, 100, 511, 512};
+    static const uint32_t efs[] = {1, 5, 100, 1023, 1024};
     struct pool p = {0};
     for (uint32_t i = 0; i < sizeof efs / sizeof *efs; i++) {
         uint32_t ef = efs[i], n, got = 0, id;
-        assert_ok(pool_reserve(&p, ef, 3000));
+        assert_ok(pool_reserve(&p, ef, 4000));
         pool_reset(&p, ef, false);
         for (uint32_t j = 1; j <= ef; j++)
             pool_offer(&p, 5000.0f + (float)j, j, 1);
         for (uint32_t j = 0; j < 1500; j++)
-            pool_offer(&p, (float)(j * 7 % 1500), 1000 + j, 0);
+            pool_offer(&p, (float)(j * 7 % 1500), 2000 + j, 0);
         assert_true(p.heaps);
         assert_true(p.bound == 5000.0f + (float)ef);
         for (float last = -1; pool_next(&p, &id); got++) {
-            float dist = id >= 1000 ? (float)((id - 1000) * 7 % 1500) : 5000.0f + (float)id;
+            float dist = id >= 2000 ? (float)((id - 2000) * 7 % 1500) : 5000.0f + (float)id;
             assert_true(dist > last);
             last = dist;
         }
