@@ -28,6 +28,7 @@ struct scan {
     const float *query;
     struct sieve *sieve; /* NULL = no filter */
     struct rank *rank;
+    uint64_t scanned;
     float limit; /* what is farther would not be kept */
     /* The block: */
     uint32_t slots[BLOCK], words[BLOCK];
@@ -52,6 +53,7 @@ static void weigh_block(struct scan *c, uint32_t n)
     float hints[BLOCK];
     const struct distance *d = &c->ix->distance;
     d->many(c->query, c->vectors, n, d->dim, hints);
+    c->scanned += n;
     for (uint32_t i = 0; i < n; i++)
         if (!(hints[i] > c->limit)) /* a NaN too */
             weigh(c, c->slots[i], c->words[i]);
@@ -132,6 +134,8 @@ navmap_status index_scan(navmap_index *ix, struct scratch *s, const struct filte
         uint64_t spare = attempt == 1 ? 0 : SPARE; /* E1, and E2 */
         uint64_t cap = (k < view_slots(v) ? k : view_slots(v)) + spare;
         navmap_status status = rank_reserve(&s->rank, cap);
+        if (status == NAVMAP_OK && filter && filter->marks)
+            status = marks_update(filter->marks, ix->store, v, NULL, 0);
         if (status != NAVMAP_OK) {
             store_view_end(ix->store, v);
             return status;
@@ -147,6 +151,7 @@ navmap_status index_scan(navmap_index *ix, struct scratch *s, const struct filte
                          .limit = INFINITY};
         scan_slots(&c);
         s->tally.scans++;
+        s->tally.scanned += c.scanned;
         fence_acquire(); /* pairing "apply", q6 */
         bool stable = view_load64(&view_live(v)->apply_begin, memory_order_relaxed) == e0;
         uint64_t live = view_load64(&view_root(v)->n_live, memory_order_relaxed);

@@ -5,7 +5,7 @@
 
 #define DRAWN 32u  /* nodes in a draw, at most M0 */
 #define DRAWS 8u   /* at most */
-#define AHEAD 6u    /* rows that are asked for before they are looked through */
+#define AHEAD 6u   /* rows that are asked for before they are looked through */
 #define FAILING 10 /* per cent of a row from which on their rows are looked through */
 
 static bool passes(const struct hops *h, uint32_t id)

@@ -25,8 +25,8 @@ struct hops {
     const struct target *to;   /* with a code */
     const struct sieve *sieve; /* `by_slot`; NULL: what is LIVE passes */
     const struct plan *plan;
-    double node_ns;   /* plan_node_ns() */
-    uint32_t enough;  /* results without which it goes on drawing */
+    double node_ns;                      /* plan_node_ns() */
+    uint32_t enough;                     /* results without which it goes on drawing */
     uint32_t seeds[HOPS_SEEDS], n_seeds; /* near the query; whether they pass is looked at */
 };
 

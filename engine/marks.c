@@ -141,8 +141,7 @@ static navmap_status mark_by_look_up(struct marks *m, struct store *store, const
             if (slots[j] == 0 || slots[j] >= end)
                 continue;
             TRY(block_of(m, slots[j], &b));
-            set_word(m, b, slots[j],
-                     marks_word(m, slots[j] >> 6) | UINT64_C(1) << (slots[j] & 63));
+            set_word(m, b, slots[j], marks_word(m, slots[j] >> 6) | UINT64_C(1) << (slots[j] & 63));
         }
     }
     return NAVMAP_OK;

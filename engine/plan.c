@@ -3,13 +3,13 @@
 
 #include <math.h>
 
-#define WALK_START 330.0    /* distances of a walk before its beam is full ... */
-#define WALK_A_PLACE 14.7   /* ... and for each place in its beam */
-#define TOO_NARROW 1.6      /* a beam that should have been wider by this is walked again */
-#define HOPS_START 60.0     /* expansions before the beam is full */
-#define HOPS_NODES 24.0     /* distances of an expansion */
-#define HOPS_ROWS 12.0      /* rows of one where few pass */
-#define HEAPS_FROM 1024u    /* pool.h: from there on a place costs more */
+#define WALK_START 330.0  /* distances of a walk before its beam is full ... */
+#define WALK_A_PLACE 14.7 /* ... and for each place in its beam */
+#define TOO_NARROW 1.6    /* a beam that should have been wider by this is walked again */
+#define HOPS_START 60.0   /* expansions before the beam is full */
+#define HOPS_NODES 24.0   /* distances of an expansion */
+#define HOPS_ROWS 12.0    /* rows of one where few pass */
+#define HEAPS_FROM 1024u  /* pool.h: from there on a place costs more */
 #define HEAPS_FACTOR 1.4
 
 static double lines(const struct plan_case *c)
@@ -19,13 +19,13 @@ static double lines(const struct plan_case *c)
 
 double plan_node_ns(const struct plan_case *c)
 {
-    return 26 + 6 * lines(c);
+    return 30 + 6 * lines(c);
 }
 
 static double scan_ns(const struct plan_case *c)
 {
     double look = c->filtered ? 0.02 : 0.6; /* at a mark, at a state */
-    return look * (double)c->nslots + (4 + 5 * lines(c)) * (double)c->pass + 50 * (double)c->k;
+    return look * (double)c->nslots + (8 + 6 * lines(c)) * (double)c->pass + 50 * (double)c->k;
 }
 
 static double walk_ns(const struct plan_case *c, uint32_t beam)

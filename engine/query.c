@@ -219,8 +219,8 @@ static void go_hops(struct query *q, const struct target *to, uint32_t slot)
  * a function has to be asked, which is done last there. */
 static bool scans_exactly(const struct query *q)
 {
-    return q->plan.way == PLAN_SCAN && (q->facts.code_stride == 0 || q->facts.asks ||
-                                        (q->facts.marked && !q->sieve.by_slot));
+    return q->plan.way == PLAN_SCAN &&
+           (q->facts.code_stride == 0 || q->facts.asks || (q->facts.marked && !q->sieve.by_slot));
 }
 
 static navmap_status reserve(struct query *q, uint32_t beam)

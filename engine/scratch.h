@@ -47,10 +47,10 @@ struct asks {
 
 /* What walks did with this memory since it was made. */
 struct tally {
-    uint64_t measured; /* distances on the way, of codes or of vectors */
-    uint64_t expanded; /* rows read on level 0 */
-    uint64_t exact;    /* vectors measured at the end */
-    uint64_t scanned;  /* codes or vectors measured by scans */
+    uint64_t measured;           /* distances on the way, of codes or of vectors */
+    uint64_t expanded;           /* rows read on level 0 */
+    uint64_t exact;              /* vectors measured at the end */
+    uint64_t scanned;            /* codes or vectors measured by scans */
     uint64_t walks, hops, scans; /* ways that were gone to the end, or given up (plan.h) */
 };
 

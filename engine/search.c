@@ -93,7 +93,7 @@ struct batch {
     _Atomic bool halt;     /* somebody failed; who set it fills in: */
     navmap_status status;
     char detail[512];
-    struct short_row *shorts; /* by worker: its lowest */
+    struct short_row *shorts;            /* by worker: its lowest */
     struct navmap_search_counts *counts; /* by worker */
 };
 
