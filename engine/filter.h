@@ -1,8 +1,8 @@
 /* filter.h -- which labels a search may return: those of a set, those a function says, or both.
  *
- * The set is one that was prepared (navmap_filter.h), or is made of a list for the length of a call.
- * Its marks (marks.h) answer for a slot without touching it, and their number tells the planner
- * (plan.h) what a walk would cost.
+ * The set is one that was prepared (navmap_filter.h), or is made of a list for the length of a
+ * call. Its marks (marks.h) answer for a slot without touching it, and their number tells the
+ * planner (plan.h) what a walk would cost.
  *
  * F1  No label leaves that is not of the set: the label that was read under the generation check is
  *     looked up once more at the end (query.c, exact.c).  A mark is a hint.

@@ -38,9 +38,9 @@ uint64_t marks_bytes(const struct marks *m)
     return bytes;
 }
 
-/* In a shared index whatever changes is counted by apply_end.  A private one counts there what makes
- * a slot DEAD; a label that is new shows in `inserted` before its slot is LIVE and in n_live after
- * it, a mark in n_live and n_deleted. */
+/* In a shared index whatever changes is counted by apply_end.  A private one counts there what
+ * makes a slot DEAD; a label that is new shows in `inserted` before its slot is LIVE and in n_live
+ * after it, a mark in n_live and n_deleted. */
 uint64_t marks_moment(const struct view *v)
 {
     const struct disk_root *root = view_root(v);

@@ -1,16 +1,17 @@
 /* marks.h -- which slots hold a live item of a set of labels: one bit a slot, kept up to date.
  *
  * A search that looks at what passes only, by a scan or by hops, asks a bit and not the slot.  The
- * bits are made by one pass over the slots, or by looking labels up where they are few, and grow old
- * with the next change of the index.  Bringing them up to date reads the state words, of which a
- * sum is kept for each part of 512 slots, and looks at the labels of those parts only whose sum is
- * another one.
+ * bits are made by one pass over the slots, or by looking labels up where they are few, and grow
+ * old with the next change of the index.  Bringing them up to date reads the state words, of which
+ * a sum is kept for each part of 512 slots, and looks at the labels of those parts only whose sum
+ * is another one.
  *
- * M1  A bit is a hint.  Whoever lets a label out has looked at its slot's state and label (filter.h,
- *     F1); whoever passes a slot over for want of a bit has seen that the marks are fresh.
- * M2  Fresh is what is told by marks_fresh(): no commit was applied, no item became live, deleted or
- *     undeleted in the view since the pass began that made them.  A part's sum is taken before its
- *     labels are read, so what changes in between is found by the next pass.
+ * M1  A bit is a hint.  Whoever lets a label out has looked at its slot's state and label
+ *     (filter.h, F1); whoever passes a slot over for want of a bit has seen that the marks are
+ *     fresh.
+ * M2  Fresh is what is told by marks_fresh(): no commit was applied, no item became live, deleted
+ *     or undeleted in the view since the pass began that made them.  A part's sum is taken before
+ *     its labels are read, so what changes in between is found by the next pass.
  * M3  One thread at a time brings them up to date, the others go by labels meanwhile; nobody waits,
  *     so a child of fork() finds nothing locked for ever: at worst it goes by labels.  Words are
  *     changed while others read them, each to what a later moment knows.

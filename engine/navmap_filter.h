@@ -1,13 +1,14 @@
 /* navmap_filter.h -- filters that are prepared once and used by many searches.
  *
- * A filter is a set of labels, of those that may be returned or of those that may not, together with
- * a bit for each slot of one index.  It goes in struct navmap_search_options as `set`, or as one of
- * `row_sets`.  A list in the options, `allowed`, is prepared anew in every call; this is not.
+ * A filter is a set of labels, of those that may be returned or of those that may not, together
+ * with a bit for each slot of one index.  It goes in struct navmap_search_options as `set`, or as
+ * one of `row_sets`.  A list in the options, `allowed`, is prepared anew in every call; this is
+ * not.
  *
- * It stays right whatever is done to the index: labels that are added later, also those that did not
- * exist when it was made, pass or not by the set; deleted items are never returned.  A search that
- * looks at what passes only first brings the bits up to date if the index has changed, which reads 4
- * bytes for each slot and the labels of regions that changed; others do not need them.
+ * It stays right whatever is done to the index: labels that are added later, also those that did
+ * not exist when it was made, pass or not by the set; deleted items are never returned.  A search
+ * that looks at what passes only first brings the bits up to date if the index has changed, which
+ * reads 4 bytes for each slot and the labels of regions that changed; others do not need them.
  *
  * Threads: any number of threads may search with one filter at once, beside others that change the
  * index.  navmap_filter_free() must not run beside a search with it.

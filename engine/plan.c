@@ -41,7 +41,8 @@ static double share(const struct plan_case *c)
     return c->nodes > 0 && c->pass < c->nodes ? (double)c->pass / (double)c->nodes : 1;
 }
 
-/* In most places of one region what passes is near what passes, else there is little to hop over. */
+/* In most places of one region what passes is near what passes, else there is little to hop
+ * over. */
 static double hops_ns(const struct plan_case *c)
 {
     double a_hop = HOPS_NODES * plan_node_ns(c) + HOPS_ROWS * PLAN_ROW_NS;
@@ -105,7 +106,7 @@ bool plan_again(const struct plan_case *c, struct plan *plan, uint64_t found, ui
             return false;
         double wider = walk_ns(c, beam);
         if ((other.way == PLAN_PASSING || wider <= scan_ns(c)) &&
-            (other.way != PLAN_HOPS || wider <= hops_ns(c))) {
+            (other.way != PLAN_HOPS || wider <= 1.5 * hops_ns(c))) {
             plan->beam = beam;
             return true;
         }

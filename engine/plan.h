@@ -44,11 +44,12 @@ struct plan {
 /* L1, at most nslots. */
 uint32_t plan_beam(const struct plan_case *c, double place);
 struct plan plan_first(const struct plan_case *c);
-/* A walk has ended with `found` that pass in its beam, the k-th of them at `place` (from 1).  False:
- * that will do.  True: *plan is what to do instead. */
+/* A walk has ended with `found` that pass in its beam, the k-th of them at `place` (from 1).
+ * False: that will do.  True: *plan is what to do instead. */
 bool plan_again(const struct plan_case *c, struct plan *plan, uint64_t found, uint64_t place);
 
-/* Parts of estimates, for hops.c: a distance on the way, and a row of links read for its own sake. */
+/* Parts of estimates, for hops.c: a distance on the way, and a row of links read for its own
+ * sake. */
 double plan_node_ns(const struct plan_case *c);
 #define PLAN_ROW_NS 30.0
 

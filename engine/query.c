@@ -7,8 +7,8 @@
  * Q1  A (label, distance) pair that leaves was read between two looks at the state word that show
  *     the same generation and a slot that was not FREE: it was committed at some instant.
  * Q2  Fewer than k are returned only after an exact scan found no more.
- * Q5  Where every node counts on the way (plan.h), what the beam holds is looked at when the walk has
- *     ended, nearest first: states, marks or labels.
+ * Q5  Where every node counts on the way (plan.h), what the beam holds is looked at when the walk
+ *     has ended, nearest first: states, marks or labels.
  * Q4  Codes choose, vectors decide: of a walk by codes the best k and half as many again, ten at
  *     least, are measured exactly before the best k are taken.
  */
@@ -146,9 +146,9 @@ static uint32_t sift(struct query *q, struct pool_entry *found, uint32_t n, uint
 
 /* Begin -------------------------------------------------------------------------------------- */
 
-/* By their codes the last of the k nearest change places with those behind them, and in a beam of no
- * more than k they are lost before they are measured: 100 of 100 found 0.977 of what is there where
- * the vectors find 0.985, and so do 104. */
+/* By their codes the last of the k nearest change places with those behind them, and in a beam of
+ * no more than k they are lost before they are measured: 100 of 100 found 0.977 of what is there
+ * where the vectors find 0.985, and so do 104. */
 static uint32_t least_beam(const struct query *q)
 {
     uint64_t beam = q->ef, least = q->k + q->k / 16 + 1;

@@ -1,6 +1,6 @@
-/* test_engine_ways.c -- the ways of plan.h: each one, whatever the planner would say, gives k results
- * and good ones, whether what passes is drawn by chance or lies in one region; and what the planner
- * says.
+/* test_engine_ways.c -- the ways of plan.h: each one, whatever the planner would say, gives k
+ * results and good ones, whether what passes is drawn by chance or lies in one region; and what the
+ * planner says.
  */
 #include <math.h>
 

@@ -1,7 +1,7 @@
 /* filter_set.h -- navmap._core.FilterSet: a prepared filter of the engine as an object.
  *
- * Z1  A search holds a reference to each one that it uses, so none is freed under it; it may outlive
- *     the handle that it was made for.
+ * Z1  A search holds a reference to each one that it uses, so none is freed under it; it may
+ *     outlive the handle that it was made for.
  */
 #ifndef NAVMAP_BINDINGS_FILTER_SET_H
 #define NAVMAP_BINDINGS_FILTER_SET_H

@@ -1,4 +1,4 @@
-/* filter_set.c -- filters that outlive a call; see navmap_filter.h, and marks.h for how they keep up
+/* prepared.c -- filters that outlive a call; see navmap_filter.h, and marks.h for how they keep up
  * with the index. */
 #include "engine/navmap_filter.h"
 
