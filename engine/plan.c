@@ -9,7 +9,7 @@
 #define HOPS_START 60.0   /* expansions before the beam is full */
 #define HOPS_NODES 24.0   /* distances of an expansion */
 #define HOPS_ROWS 12.0    /* rows of one where few pass */
-#define HEAPS_FROM 1024u  /* pool.h: from there on a place costs more */
+#define HEAPS_FROM 2048u  /* pool.h: from there on a place costs more */
 #define HEAPS_FACTOR 1.4
 
 static double lines(const struct plan_case *c)
@@ -41,8 +41,7 @@ static double share(const struct plan_case *c)
     return c->nodes > 0 && c->pass < c->nodes ? (double)c->pass / (double)c->nodes : 1;
 }
 
-/* In most places of one region what passes is near what passes, else there is little to hop
- * over. */
+/* Where hops are the way what passes mostly lies near what passes. */
 static double hops_ns(const struct plan_case *c)
 {
     double a_hop = HOPS_NODES * plan_node_ns(c) + HOPS_ROWS * PLAN_ROW_NS;
