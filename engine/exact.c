@@ -28,6 +28,7 @@ struct scan {
     const float *query;
     struct sieve *sieve; /* NULL = no filter */
     struct rank *rank;
+    uint64_t scanned;
     float limit; /* what is farther would not be kept */
     /* The block: */
     uint32_t slots[BLOCK], words[BLOCK];
@@ -52,6 +53,7 @@ static void weigh_block(struct scan *c, uint32_t n)
     float hints[BLOCK];
     const struct distance *d = &c->ix->distance;
     d->many(c->query, c->vectors, n, d->dim, hints);
+    c->scanned += n;
     for (uint32_t i = 0; i < n; i++)
         if (!(hints[i] > c->limit)) /* a NaN too */
             weigh(c, c->slots[i], c->words[i]);
@@ -96,8 +98,9 @@ static void scan_slots(struct scan *c)
             n = scan_run(c, n, slot, end);
         }
     } else if (s->by_slot) { /* F2 */
-        for (uint64_t i = 0; i < s->filter->n_slots && !s->stopped; i += 64)
-            for (uint64_t bits = s->filter->bits[i / 64]; bits != 0; bits &= bits - 1) {
+        for (uint64_t i = 0; i < nslots && !s->stopped; i += 64)
+            for (uint64_t bits = marks_word(s->filter->marks, i / 64); bits != 0;
+                 bits &= bits - 1) {
                 uint64_t slot = i + (uint32_t)__builtin_ctzll(bits);
                 if (slot < nslots)
                     n = look_at(c, n, (uint32_t)slot, view_state(v, (uint32_t)slot),
@@ -114,8 +117,8 @@ static void scan_slots(struct scan *c)
 /* How many there must be if none was missed, as far as is known. */
 static uint64_t expected(const struct filter *filter, uint64_t live, uint64_t k)
 {
-    if (filter && filter->listed && filter->n_pass < live)
-        live = filter->n_pass;
+    if (filter && filter->marks && filter_pass(filter) < live)
+        live = filter_pass(filter);
     return k < live ? k : live;
 }
 
@@ -130,13 +133,15 @@ navmap_status index_scan(navmap_index *ix, struct scratch *s, const struct filte
         uint64_t spare = attempt == 1 ? 0 : SPARE; /* E1, and E2 */
         uint64_t cap = (k < view_slots(v) ? k : view_slots(v)) + spare;
         navmap_status status = rank_reserve(&s->rank, cap);
+        if (status == NAVMAP_OK && filter && filter->marks)
+            status = marks_update(filter->marks, ix->store, v, NULL, 0);
         if (status != NAVMAP_OK) {
             store_view_end(ix->store, v);
             return status;
         }
         rank_reset(&s->rank, cap);
         if (filter)
-            sieve_begin(&sieve, filter, v, e0, 0);
+            sieve_begin(&sieve, filter, v, 0);
         struct scan c = {.ix = ix,
                          .view = v,
                          .query = query,
@@ -144,6 +149,8 @@ navmap_status index_scan(navmap_index *ix, struct scratch *s, const struct filte
                          .rank = &s->rank,
                          .limit = INFINITY};
         scan_slots(&c);
+        s->tally.scans++;
+        s->tally.scanned += c.scanned;
         fence_acquire(); /* pairing "apply", q6 */
         bool stable = view_load64(&view_live(v)->apply_begin, memory_order_relaxed) == e0;
         uint64_t live = view_load64(&view_root(v)->n_live, memory_order_relaxed);

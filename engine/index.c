@@ -118,6 +118,7 @@ static navmap_status check_options(const struct navmap_options *o)
 /* An empty handle first and the store after it: then nothing can fail once a directory was made. */
 static navmap_status new_handle(uint32_t durability, navmap_index **ret_index)
 {
+    static _Atomic uint64_t serials;
     TRY(distance_settle()); /* NAVMAP_SIMD may be wrong */
     navmap_index *ix = calloc(1, sizeof *ix);
     struct crew *crew = crew_new();
@@ -128,6 +129,7 @@ static navmap_status new_handle(uint32_t durability, navmap_index **ret_index)
     }
     ix->durability = durability;
     ix->crew = crew;
+    ix->serial = atomic_fetch_add_explicit(&serials, 1, memory_order_relaxed) + 1;
     *ret_index = ix;
     return NAVMAP_OK;
 }

@@ -23,6 +23,7 @@ struct navmap_index {
     double level_scale; /* 1 / ln M */
     uint32_t durability;
     struct crew *crew;
+    uint64_t serial;                  /* no other handle of this process ever had it */
     _Atomic uint64_t reserved_labels; /* new labels that calls under way were promised room for */
     /* write lock held exclusively: */
     uint32_t implicit_calls; /* navmap_add() calls without labels that are under way */

@@ -269,12 +269,19 @@ NAVMAP_API navmap_status navmap_add(navmap_index *index, uint64_t n, const float
  * At most once per item and query, unless so few pass that an exact scan asks again. */
 typedef int navmap_filter(void *ctx, uint64_t label);
 
-/* What a call's walks through the graph did; exact scans are not counted. */
+/* What a call's searches did, and which ways its rows went; one that came to too little goes a
+ * second way. */
 struct navmap_search_counts {
     uint64_t measured; /* distances on the way on level 0, of codes, or of vectors without codes */
     uint64_t expanded; /* rows of level 0 read: nodes whose neighbours were looked at */
     uint64_t exact;    /* vectors read at the end, for the distances that are returned */
+    uint64_t scanned;  /* codes, or vectors without codes, that scans compared */
+    uint64_t walks;    /* through the graph, every node on the way a step */
+    uint64_t hops;     /* through what passes the filter, with others as bridges only */
+    uint64_t scans;    /* of all that passes */
 };
+
+typedef struct navmap_filter_set navmap_filter_set; /* see navmap_filter.h */
 
 struct navmap_search_options {
     uint32_t struct_size;
@@ -286,6 +293,9 @@ struct navmap_search_options {
     const uint64_t *allowed; /* NULL = every label; else only these, n_allowed of them, may be */
     uint64_t n_allowed;      /* in any order; unknown and repeated ones do no harm; 0 = none may */
     struct navmap_search_counts *ret_counts; /* NULL, or added to when the call ends */
+    navmap_filter_set *set; /* NULL, or labels prepared for this index, in place of a list */
+    navmap_filter_set *const *row_sets; /* NULL, or one for each of the nq queries, NULL among them
+                                           for those that have none, in place of both */
 };
 
 /* The k nearest of each of nq queries (nq x dim), nearest first, ties by label: labels and

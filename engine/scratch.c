@@ -49,7 +49,7 @@ static bool reserve_row(struct scratch *s, const struct layout *layout)
     s->vector = half ? calloc(layout->dim, sizeof *s->vector) : calloc(1, layout->vec_stride);
     s->halves = half ? calloc(1, layout->vec_stride) : NULL;
     s->dists = calloc(n, sizeof *s->dists);
-    s->ids = calloc(n, sizeof *s->ids);
+    s->ids = calloc(2 * n, sizeof *s->ids);
     uint32_t ring = 64;
     while (ring < ASKS_HOPS * n)
         ring *= 2;

@@ -47,9 +47,11 @@ struct asks {
 
 /* What walks did with this memory since it was made. */
 struct tally {
-    uint64_t measured; /* distances on the way, of codes or of vectors */
-    uint64_t expanded; /* rows read on level 0 */
-    uint64_t exact;    /* vectors measured at the end */
+    uint64_t measured;           /* distances on the way, of codes or of vectors */
+    uint64_t expanded;           /* rows read on level 0 */
+    uint64_t exact;              /* vectors measured at the end */
+    uint64_t scanned;            /* codes or vectors measured by scans */
+    uint64_t walks, hops, scans; /* ways that were gone to the end, or given up (plan.h) */
 };
 
 struct scratch {
@@ -67,7 +69,7 @@ struct scratch {
     struct hop hops[2];
     struct asks asks;
     float *dists;  /* M0 + 1: of a hop's */
-    uint32_t *ids; /* M0 + 1: adding and repairing */
+    uint32_t *ids; /* 2 (M0 + 1): adding, repairing and hops */
     /* Adding and repairing only: */
     struct near *near;   /* candidates of a selection */
     struct near *aside;  /* select.c: copies put aside */

@@ -8,6 +8,9 @@ import numpy.typing as npt
 version: str
 
 @final
+class FilterSet: ...
+
+@final
 class Handle:
     @property
     def closed(self) -> bool: ...
@@ -26,12 +29,19 @@ class Handle:
         queries: npt.NDArray[np.float32],
         ef: int,
         num_threads: int,
-        filter: Callable[[int], object] | npt.NDArray[np.uint64] | None,
+        filter: Callable[[int], object]
+        | npt.NDArray[np.uint64]
+        | FilterSet
+        | tuple[FilterSet | None, ...]
+        | None,
         allow_fewer: bool,
         labels: npt.NDArray[np.uint64],
         distances: npt.NDArray[np.float32],
+        counts: npt.NDArray[np.uint64] | None = None,
         /,
     ) -> tuple[int, int] | None: ...
+    def filter(self, labels: npt.NDArray[np.uint64], deny: bool, /) -> FilterSet: ...
+    def filter_look(self, filter: FilterSet, /) -> dict[str, int]: ...
     def delete(self, label: int, /) -> None: ...
     def undelete(self, label: int, /) -> None: ...
     def remove(self, label: int, /) -> None: ...

@@ -17,7 +17,7 @@ from navmap.errors import EmptyQueryError, InvalidInputError
 
 Floats: TypeAlias = npt.NDArray[np.float32]
 Labels: TypeAlias = npt.NDArray[np.uint64]
-Filter: TypeAlias = Callable[[int], object] | Sequence[int] | Set[int] | npt.NDArray[Any]
+LabelList: TypeAlias = Sequence[int] | Set[int] | npt.NDArray[Any]
 StrPath: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
 U32_MAX = 2**32 - 1
@@ -193,13 +193,11 @@ def labels(ids: npt.ArrayLike) -> Labels:
     return result if result.flags.aligned else result.copy()
 
 
-def allowed(filter: Filter) -> Callable[[int], object] | Labels:
-    """A filter: a function as it is, anything else as the labels that it holds.
+def allowed(filter: LabelList) -> Labels:
+    """The labels of a filter.
 
     Truth values are refused: a mask over positions would silently be taken for labels 0 and 1.
     """
-    if callable(filter):
-        return filter
     if isinstance(filter, Set):
         filter = list(filter)
     elif isinstance(filter, str | bytes | bytearray) or not (

@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from navmap import convert
-from navmap.convert import Filter, Floats, Labels, StrPath
+from navmap.convert import Floats, Labels, StrPath
+from navmap.filters import FilterLike
 from navmap.errors import Error
 from navmap.saved import Saved
 
@@ -309,7 +310,7 @@ class Index(Saved):
         data: npt.ArrayLike,
         k: SupportsIndex = 1,
         num_threads: SupportsIndex = -1,
-        filter: Filter | None = None,
+        filter: FilterLike | None = None,
         *,
         ef: SupportsIndex | None = None,
         allow_fewer: bool = False,
@@ -321,7 +322,9 @@ class Index(Saved):
         num_threads: how many threads share the rows; 0 or less takes the property `num_threads`.
             Up to 4 rows a thread are searched by the calling thread alone.
         filter: which labels may be returned.  Either those labels, as an array, list, tuple,
-            range or set of integers; this is the fast way.  Or a callable: filter(label) is asked
+            range or set of integers, or, if they are used again, as a `Filter` made of them once;
+            these are the fast ways.  Or a list with a `Filter` or None for each query.  Or a
+            callable: filter(label) is asked
             about items that come near, at most once for each query as a rule, and says yes with a
             true value.  It runs under Python's lock, in whichever thread asks, and may use the
             index.  What it raises ends the call and is raised here.  Since threads would wait for
@@ -374,7 +377,7 @@ class Index(Saved):
         data: npt.ArrayLike,
         k: SupportsIndex = 1,
         *,
-        filter: Filter | None = None,
+        filter: FilterLike | None = None,
         num_threads: SupportsIndex = -1,
         allow_fewer: bool = False,
     ) -> tuple[Labels, Floats]:
@@ -382,6 +385,28 @@ class Index(Saved):
         operations, shared among the threads.  For measuring recall, and for small indexes."""
         fewer = convert.boolean(allow_fewer, "allow_fewer")
         return self._search(data, k, 0, num_threads, filter, fewer, exact=True)
+
+    def explain(
+        self,
+        data: npt.ArrayLike,
+        k: SupportsIndex = 1,
+        filter: FilterLike | None = None,
+        *,
+        ef: SupportsIndex | None = None,
+    ) -> dict[str, int]:
+        """Which ways a `knn_query` of these arguments goes, and what that costs: it is made, by one
+        thread, and what it did is counted over all its rows.
+
+        `walks`: through the graph, every node on the way a step; `hops`: through what passes the
+        filter, with others as bridges only; `scans`: of all that passes.  A row that comes to too
+        little goes a second way.  `measured`: distances of walks and hops; `expanded`: rows of links
+        read; `scanned`: items that scans compared; `exact`: vectors read for the answer.
+        """
+        names = ("measured", "expanded", "exact", "scanned", "walks", "hops", "scans")
+        counts = np.zeros(len(names), np.uint64)
+        beam = self._ef if ef is None else convert.size(ef, "ef")
+        self._search(data, k, beam, 1, filter, True, exact=False, counts=counts)
+        return dict(zip(names, counts.tolist(), strict=True))
 
     # Looking up -------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@
 #include "bindings/python/src/buffers.h"
 #include "bindings/python/src/compact.h"
 #include "bindings/python/src/files.h"
+#include "bindings/python/src/filter_set.h"
 #include "bindings/python/src/report.h"
 #include "bindings/python/src/stats.h"
 
@@ -335,8 +336,10 @@ static PyMethodDef HANDLE_METHODS[] = {
     {"add", handle_add, METH_VARARGS,
      "add(vectors, labels, num_threads, replace_deleted, progress, /) -> int"},
     {"search", handle_search, METH_VARARGS,
-     "search(exact, queries, ef, num_threads, filter, allow_fewer, labels, distances, /) -> None "
-     "or (row, found)"},
+     "search(exact, queries, ef, num_threads, filter, allow_fewer, labels, distances, "
+     "counts=None, /) -> None or (row, found)"},
+    {"filter", handle_filter, METH_VARARGS, "filter(labels, deny, /) -> FilterSet"},
+    {"filter_look", handle_filter_look, METH_O, "filter_look(filter, /) -> dict"},
     {"delete", handle_delete, METH_O, "delete(label, /)"},
     {"undelete", handle_undelete, METH_O, "undelete(label, /)"},
     {"remove", handle_remove, METH_O, "remove(label, /)"},

@@ -23,6 +23,7 @@
 
 struct core_state {
     PyTypeObject *handle_type;
+    PyTypeObject *filter_set_type;
     struct raise_table errors;
 };
 

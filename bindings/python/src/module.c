@@ -10,6 +10,7 @@
 
 #include "bindings/python/src/buffers.h"
 #include "bindings/python/src/files.h"
+#include "bindings/python/src/filter_set.h"
 #include "bindings/python/src/handle.h"
 #include "bindings/python/src/raise.h"
 #include "bindings/python/src/report.h"
@@ -170,6 +171,9 @@ static int core_exec(PyObject *module)
     state->handle_type = handle_type_make(module);
     if (state->handle_type == NULL || PyModule_AddType(module, state->handle_type) < 0)
         return -1;
+    state->filter_set_type = filter_set_type_make(module);
+    if (state->filter_set_type == NULL || PyModule_AddType(module, state->filter_set_type) < 0)
+        return -1;
     if (raise_load(&state->errors) < 0)
         return -1;
     return PyModule_AddStringConstant(module, "version", navmap_version());
@@ -179,6 +183,7 @@ static int core_traverse(PyObject *module, visitproc visit, void *arg)
 {
     struct core_state *state = state_of_module(module);
     Py_VISIT(state->handle_type);
+    Py_VISIT(state->filter_set_type);
     return raise_visit(&state->errors, visit, arg);
 }
 
@@ -186,6 +191,7 @@ static int core_clear(PyObject *module)
 {
     struct core_state *state = state_of_module(module);
     Py_CLEAR(state->handle_type);
+    Py_CLEAR(state->filter_set_type);
     raise_clear(&state->errors);
     return 0;
 }
