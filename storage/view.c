@@ -194,7 +194,7 @@ static navmap_status new_view(int fd, const char *path, const struct layout *lay
 navmap_status view_map(int fd, const char *path, const struct layout *layout, uint32_t nchunks,
                        bool writable, struct view **ret_view)
 {
-    struct view *v;
+    struct view *v = NULL;
     TRY(new_view(fd, path, layout, &v));
     navmap_status status;
     TRY_GOTO(status, check_extent(v, nchunks), fail);
