@@ -194,7 +194,7 @@ static navmap_status new_view(int fd, const char *path, const struct layout *lay
 navmap_status view_map(int fd, const char *path, const struct layout *layout, uint32_t nchunks,
                        bool writable, struct view **ret_view)
 {
-    struct view *v;
+    struct view *v = NULL;
     TRY(new_view(fd, path, layout, &v));
     navmap_status status;
     TRY_GOTO(status, check_extent(v, nchunks), fail);
@@ -213,7 +213,7 @@ fail:
 navmap_status view_sealed(int fd, const char *path, const struct layout *layout, uint32_t nchunks,
                           struct view **ret_view)
 {
-    struct view *v;
+    struct view *v = NULL;
     TRY(new_view(-1, path, layout, &v));
     navmap_status status;
     uint64_t size = layout_file_bytes(layout, nchunks);
@@ -238,7 +238,7 @@ fail:
 navmap_status view_anonymous(const struct layout *layout, uint32_t nchunks, uint32_t expected,
                              struct view **ret_view)
 {
-    struct view *v;
+    struct view *v = NULL;
     TRY(new_view(-1, "(in memory)", layout, &v));
     v->reserved = layout_file_bytes(layout, nchunks);
 

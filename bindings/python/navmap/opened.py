@@ -99,6 +99,7 @@ class Opened(Held):
             some 10 us a query where all is in memory; a call without it ends it.
 
         For an index that does not fit: `warmup(vectors=False, lock=True, larger_than_memory=True)`.
+        Rows and codes have to fit: some 330 bytes an item of 128 dimensions, M = 16.
         Raises `OutOfMemoryError` if RLIMIT_MEMLOCK does not allow as much to be locked.
         Cost: reads what is not in memory yet.  To be called again when the index has grown.
         """
