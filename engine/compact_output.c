@@ -1,5 +1,5 @@
-/* compact_output.c -- an index that is written otherwise than it is: with codes or without, as a new
- * directory, or first built anew with another M.
+/* compact_output.c -- an index that is written otherwise than it is: with codes or without, as a
+ * new directory, or first built anew with another M.
  */
 #include <stdlib.h>
 #include <string.h>

@@ -135,7 +135,7 @@ navmap_status index_output_directory(navmap_index *ix, const struct sealing *wha
 struct recoding;
 const struct recoding *index_recode(const navmap_index *ix, uint32_t codes,
                                     struct recoding *ret_recode);
-/* A private index with M, ef_construction and codes of `o`, of the items of `what`, in its order. */
+/* A private index with M, ef_construction and codes of `o`, of the items of `what` in order. */
 struct toil;
 navmap_status index_build_anew(navmap_index *ix, const struct sealing *what,
                                const struct navmap_compact_options *o, struct toil *toil,

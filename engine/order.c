@@ -1,6 +1,6 @@
 /* order.c -- a greedy order after Gorder (H. Wei, J. X. Yu, C. Lu, X. Lin, SIGMOD 2016): the next
  * node is the one with the most links to, and neighbours in common with, the last WINDOW nodes.
- * Then the few nodes of the high levels, which every walk passes, are brought together at the front.
+ * Then the few nodes of the high levels, which every walk passes, are brought to the front.
  *
  * Breadth first from the entry and reverse Cuthill-McKee were measured beside it (ALGORITHM.md):
  * they are quicker to make and gain less.  Recursive bisection gains more, for many times the work.

@@ -26,10 +26,10 @@ struct renumber {
     uint32_t old_slots;
 };
 
-/* The geometry is chosen anew for what is there; dim, M, space, seed and `flags` stay, codes if it is
- * not said otherwise, and so does the uuid; the other names (generation, instance, time) are left to the caller.  Filled
- * in so far as it succeeded: to be freed in any case.  The write lock is held exclusively until
- * then. */
+/* The geometry is chosen anew for what is there; dim, M, space, seed and `flags` stay, codes if it
+ * is not said otherwise, and so does the uuid; the other names (generation, instance, time) are
+ * left to the caller.  Filled in so far as it succeeded: to be freed in any case.  The write lock
+ * is held exclusively until then. */
 navmap_status renumber_make(struct renumber *p, struct store *from, const struct sealing *what,
                             uint32_t flags) NAVMAP_MUST_USE;
 void renumber_free(struct renumber *p);

@@ -1,5 +1,5 @@
-/* import.h -- what the rooms of `navmap import` share: options and files (cmd_import.c), adding rows
- * (import_rows.c), taking over a graph (import_graph.c).  Functions return exit codes.
+/* import.h -- what the rooms of `navmap import` share: options and files (cmd_import.c), adding
+ * rows (import_rows.c), taking over a graph (import_graph.c).  Functions return exit codes.
  */
 #ifndef NAVMAP_TOOLS_IMPORT_H
 #define NAVMAP_TOOLS_IMPORT_H

@@ -31,7 +31,7 @@ struct handle {
     PyObject ob_base;    /* PyObject_HEAD, spelt out for clang-format */
     navmap_index *index; /* NULL once released */
     uint64_t uses;       /* calls inside the engine; changed with the GIL held (H1) */
-    bool closed, alone; /* H4 */
+    bool closed, alone;  /* H4 */
     uint32_t dim;
 };
 
