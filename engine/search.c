@@ -303,7 +303,8 @@ static void count(struct navmap_search_counts *counts, struct scratch *s)
 static bool scanned_together(const struct batch *b)
 {
     const struct query q = {.ix = b->ix, .filter = b->filter, .k = b->want, .ef = b->ef};
-    return !b->row_sets && b->ix->layout->code_stride > 0 && query_scans(&q);
+    const bool few = b->filter || b->live < b->deleted;
+    return few && !b->row_sets && b->ix->layout->code_stride > 0 && query_scans(&q);
 }
 
 /* A worker's share. */
