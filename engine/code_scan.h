@@ -1,8 +1,8 @@
 /* code_scan.h -- the codes of all that pass, compared: the way of a query when few do.
  *
  * Where the next rows lie is known beforehand, so they are asked for while others are measured, and
- * no row of links is read: a row costs half of what a node of a walk costs.  Most of that is the wait
- * for memory, so several queries share a scan.
+ * no row of links is read: a row costs half of what a node of a walk costs.  Most of that is the
+ * wait for memory, so several queries share a scan.
  */
 #ifndef NAVMAP_ENGINE_CODE_SCAN_H
 #define NAVMAP_ENGINE_CODE_SCAN_H

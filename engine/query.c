@@ -341,6 +341,8 @@ navmap_status query_end(struct query *q, bool *ret_again)
     uint64_t found = 0;
     if (q->pooled && !q->sieve.halt)
         found = look(q, &replan);
+    if (q->pooled && q->facts.marked && q->sieve.by_slot)
+        replan |= !marks_stayed(q->filter->marks, q->view);
     store_view_end(q->ix->store, q->view);
     q->attempts++;
     *ret_again = q->attempts < ATTEMPTS && (replan || (q->s->rank.n < q->k && found >= q->k));
