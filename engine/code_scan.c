@@ -13,21 +13,27 @@ struct block {
 
 struct scan {
     const struct graph *g;
-    struct scratch *s;
-    const struct target *to;
+    const struct code_scan *queries;
+    uint32_t n;
     struct block blocks[2]; /* one that is filled, one to be measured */
     uint32_t turn;
 };
 
-static void measure(struct scan *c, struct block *b)
+static void measure_for(const struct scan *c, const struct code_scan *q, const struct block *b)
 {
-    struct pool *pool = &c->s->pool;
+    struct pool *pool = &q->s->pool;
     float dists[BLOCK];
-    c->g->distance->codes(c->to->code, b->rows, b->n, dists);
+    c->g->distance->codes(q->to->code, b->rows, b->n, dists);
     for (uint32_t i = 0; i < b->n; i++)
         if (dists[i] < pool->bound)
             pool_offer(pool, dists[i] < FLT_MAX ? dists[i] : FLT_MAX, b->ids[i], POOL_WORD);
-    c->s->tally.scanned += b->n;
+    q->s->tally.scanned += b->n;
+}
+
+static void measure(struct scan *c, struct block *b)
+{
+    for (uint32_t i = 0; i < c->n; i++)
+        measure_for(c, &c->queries[i], b);
     b->n = 0;
 }
 
@@ -66,13 +72,16 @@ static void take_live(struct scan *c)
     }
 }
 
-void code_scan(const struct graph *g, struct scratch *s, const struct target *to,
-               const struct sieve *sieve, uint32_t m)
+void code_scan(const struct graph *g, const struct marks *marks, const struct code_scan *queries,
+               uint32_t n)
 {
-    struct scan c = {.g = g, .s = s, .to = to};
-    pool_reset(&s->pool, m, true);
-    if (sieve)
-        take_marked(&c, sieve->filter->marks);
+    struct scan c = {.g = g, .queries = queries, .n = n};
+    for (uint32_t i = 0; i < n; i++) {
+        pool_reset(&queries[i].s->pool, queries[i].m, true);
+        queries[i].s->tally.scans++;
+    }
+    if (marks)
+        take_marked(&c, marks);
     else
         take_live(&c);
     c.turn ^= 1;

@@ -152,6 +152,7 @@ navmap_status index_scan(navmap_index *ix, struct scratch *s, const struct filte
         s->tally.scans++;
         s->tally.scanned += c.scanned;
         fence_acquire(); /* pairing "apply", q6 */
+        bool moved = sieve.by_slot && !marks_stayed(filter->marks, v);
         bool stable = view_load64(&view_live(v)->apply_begin, memory_order_relaxed) == e0;
         uint64_t live = view_load64(&view_root(v)->n_live, memory_order_relaxed);
         store_view_end(ix->store, v);
@@ -161,6 +162,8 @@ navmap_status index_scan(navmap_index *ix, struct scratch *s, const struct filte
             rank_sort(&s->rank);
         else
             rank_unique(&s->rank);
+        if (moved && attempt < ATTEMPTS)
+            continue;
         if (stable || s->rank.n >= expected(filter, live, k) || attempt == ATTEMPTS)
             break;
     }

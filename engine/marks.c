@@ -1,7 +1,8 @@
-/* marks.c -- making the bits and bringing them up to date; see marks.h for M1..M4. */
+/* marks.c -- making the bits and bringing them up to date; see marks.h for M1..M5. */
 #include "engine/marks.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "storage/fail.h"
 
@@ -45,6 +46,7 @@ uint64_t marks_moment(const struct view *v)
 {
     const struct disk_root *root = view_root(v);
     uint64_t x = view_load64(&view_live(v)->apply_end, memory_order_acquire);
+    x ^= label_mixed(v->serial); /* M4 */
     x = label_mixed(x + UINT64_C(0x9e3779b97f4a7c15));
     x = label_mixed(x ^ view_load64(&root->inserted, memory_order_acquire));
     x = label_mixed(x ^ view_load64(&root->n_live, memory_order_acquire));
@@ -147,6 +149,20 @@ static navmap_status mark_by_look_up(struct marks *m, struct store *store, const
     return NAVMAP_OK;
 }
 
+/* M4: what the sums are about is another view. */
+static void change_ground(struct marks *m, const struct view *v)
+{
+    if (atomic_load_explicit(&m->ground, memory_order_relaxed) == v->serial)
+        return;
+    atomic_store_explicit(&m->ground, v->serial, memory_order_relaxed);
+    atomic_thread_fence(memory_order_release); /* pairing "marks ground" */
+    for (uint32_t i = 0; i < m->n_blocks; i++) {
+        struct marks_block *b = atomic_load_explicit(&m->blocks[i], memory_order_relaxed);
+        if (b)
+            memset(b->sums, 0, sizeof b->sums);
+    }
+}
+
 /* One pass. */
 static navmap_status mark(struct marks *m, struct store *store, const struct view *v,
                           const uint64_t *labels, uint64_t n)
@@ -157,6 +173,7 @@ static navmap_status mark(struct marks *m, struct store *store, const struct vie
     uint32_t end = extent_slots(view_load64(&view_root(v)->extent, memory_order_acquire));
     if (end > view_slots(v) || end > room)
         return NAVMAP_OK; /* births beyond the mapping, or beyond our memory: not fresh */
+    change_ground(m, v);
     if (labels && !m->deny && n <= end / SLOTS_A_LOOKUP &&
         atomic_load_explicit(&m->moment, memory_order_relaxed) == 0)
         TRY(mark_by_look_up(m, store, v, labels, n, end, &looked_up));

@@ -15,7 +15,10 @@
  * M3  One thread at a time brings them up to date, the others go by labels meanwhile; nobody waits,
  *     so a child of fork() finds nothing locked for ever: at worst it goes by labels.  Words are
  *     changed while others read them, each to what a later moment knows.
- * M4  They may change beside a search that found them fresh.  It then misses an item only if that
+ * M4  Slots mean something in one view only, whose serial is `ground`.  It is changed before the
+ *     marks of another view are made; who went by marks looks at it once more, and if it is not its
+ *     view's any longer begins again.
+ * M5  They may change beside a search that found them fresh.  It then misses an item only if that
  *     moved to another slot during the search, as any search may (exact.c, E1).
  */
 #ifndef NAVMAP_ENGINE_MARKS_H
@@ -43,6 +46,7 @@ struct marks {
     struct marks_block *_Atomic *blocks; /* by slot >> MARKS_SHIFT; NULL = no bit is set there */
     uint32_t n_blocks;                   /* room; slots beyond are asked by label */
     uint32_t end;                        /* of the slots that were looked at; M3 */
+    _Atomic uint64_t ground;             /* M4; 0 = none yet */
     _Atomic uint64_t moment;             /* M2: a digest of what it depends on; 0 = never made */
     _Atomic uint64_t n_pass;             /* bits that are set */
     _Atomic bool busy;                   /* M3 */
@@ -76,6 +80,13 @@ uint64_t marks_moment(const struct view *v);
 static inline bool marks_fresh(const struct marks *m, uint64_t moment)
 {
     return atomic_load_explicit(&m->moment, memory_order_acquire) == moment;
+}
+
+/* M4: are they of the view still, after what was read of them? */
+static inline bool marks_stayed(const struct marks *m, const struct view *v)
+{
+    atomic_thread_fence(memory_order_acquire); /* pairing "marks ground" */
+    return atomic_load_explicit(&m->ground, memory_order_relaxed) == v->serial;
 }
 
 /* Bring them up to date.  NAVMAP_OK also when another thread is at it, or changes come faster than

@@ -69,13 +69,14 @@ struct plan plan_first(const struct plan_case *c)
     struct plan every = {.way = PLAN_EVERY, .beam = plan_beam(c, (double)c->k / share(c))};
     if (c->pass >= c->nodes && !c->asks)
         return every;
+    const struct plan passing = {.way = PLAN_PASSING, .beam = c->ef};
+    if (c->code_stride == 0 && !c->filtered)
+        return passing; /* walk.h, K4 */
     double scan = scan_ns(c), walk = walk_ns(c, every.beam);
     bool can_scan = !c->filtered || c->marked;
     if (can_scan && (scan <= walk || c->pass <= c->k))
         return by_scan();
-    if (c->asks || (c->code_stride == 0 && !c->filtered)) /* walk.h, K4 */
-        return (struct plan){.way = PLAN_PASSING, .beam = c->ef};
-    return every;
+    return c->asks ? passing : every;
 }
 
 /* The walk over everything starves here. */

@@ -238,14 +238,14 @@ static navmap_status set_out(struct query *q, uint64_t entry)
         q->plan.beam = (uint32_t)candidates(q, q->g.nslots) + SPARE;
     TRY(reserve(q, q->plan.beam));
     rank_reset(&s->rank, 1);
-    q->walking = q->pooled = false;
+    q->walking = q->pooled = q->scanning = false;
     if (!graph_entry(&q->g, entry, &slot, &level) || scans_exactly(q))
         return NAVMAP_OK;
     const struct target to = graph_target(&q->g, s, q->vector);
+    q->to = to;
     q->pooled = true;
     if (q->plan.way == PLAN_SCAN) {
-        code_scan(&q->g, s, &to, q->filter ? &q->sieve : NULL, q->plan.beam);
-        s->tally.scans++;
+        q->scanning = true;
         return NAVMAP_OK;
     }
     slot = graph_descend(&q->g, s, &to, slot, level, 0);
@@ -274,6 +274,37 @@ navmap_status query_begin(struct query *q)
     if (status != NAVMAP_OK)
         store_view_end(q->ix->store, q->view);
     return status;
+}
+
+bool query_scans(const struct query *q)
+{
+    struct query probe = *q;
+    bool scans = false;
+    if (store_view_begin(q->ix->store, &probe.view) != NAVMAP_OK)
+        return false;
+    graph_of_view(probe.view, &q->ix->distance, &probe.g);
+    gather_facts(&probe);
+    scans = plan_first(&probe.facts).way == PLAN_SCAN;
+    store_view_end(q->ix->store, probe.view);
+    return scans;
+}
+
+void query_scan(struct query *const *queries, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        struct code_scan scans[CODE_SCAN_MOST];
+        const struct query *first = queries[i];
+        uint32_t together = 0;
+        for (uint32_t j = i; j < n; j++) {
+            struct query *q = queries[j];
+            if (!q->scanning || q->view != first->view || q->filter != first->filter)
+                continue;
+            scans[together++] = (struct code_scan){q->s, &q->to, q->plan.beam};
+            q->scanning = false;
+        }
+        if (together > 0)
+            code_scan(&first->g, first->filter ? first->filter->marks : NULL, scans, together);
+    }
 }
 
 /* End ---------------------------------------------------------------------------------------- */
@@ -310,6 +341,8 @@ navmap_status query_end(struct query *q, bool *ret_again)
     uint64_t found = 0;
     if (q->pooled && !q->sieve.halt)
         found = look(q, &replan);
+    if (q->pooled && q->facts.marked && q->sieve.by_slot)
+        replan |= !marks_stayed(q->filter->marks, q->view);
     store_view_end(q->ix->store, q->view);
     q->attempts++;
     *ret_again = q->attempts < ATTEMPTS && (replan || (q->s->rank.n < q->k && found >= q->k));
@@ -320,6 +353,7 @@ navmap_status query_finish(struct query *q, bool again)
 {
     while (again) {
         TRY(query_begin(q));
+        query_scan(&q, 1);
         while (q->walking && walk_step(&q->walk))
             ;
         TRY(query_end(q, &again));

@@ -1,7 +1,8 @@
 /* query.h -- one query over one view, in pieces, so that several can be under way in one thread.
  *
- *     query_begin()    q1, q2, which way; a walk's descent and first node, or all of another way
+ *     query_begin()    q1, q2, which way; a walk's descent and first node, or all of hops
  *     walk_step()      while `walking`, until it says no
+ *     query_scan()     where `scanning`
  *     query_end()      q5, q6: the best into s->rank; the view is given back
  *
  * and all of it once more while query_end() says so.
@@ -31,15 +32,21 @@ struct query {
     struct graph g;
     struct sieve sieve;
     struct plan_case facts;
+    struct target to;
     struct walk walk;
     uint64_t e0;
-    bool walking; /* there is a walk to go on with */
-    bool looked;  /* at the states of what is in s->pool */
-    bool pooled;  /* s->pool has the outcome, or will have at the end of the walk */
+    bool scanning; /* query_scan() is to follow */
+    bool walking;  /* there is a walk to go on with */
+    bool looked;   /* at the states of what is in s->pool */
+    bool pooled;   /* s->pool has the outcome, or will have at the end of the walk */
 };
 
 /* Fill in the first fields, then begin.  On failure there is nothing to end. */
 navmap_status query_begin(struct query *q) NAVMAP_MUST_USE;
+/* Will query_begin() have it scan, as far as can be told? */
+bool query_scans(const struct query *q);
+/* The scans of n queries, at most CODE_SCAN_MOST, together as far as they are of one filter. */
+void query_scan(struct query *const *queries, uint32_t n);
 /* *ret_again when it is to be begun again: slots re-used under it left fewer than k, or the plan
  * is another one by now. */
 navmap_status query_end(struct query *q, bool *ret_again) NAVMAP_MUST_USE;

@@ -1,12 +1,13 @@
 /* search.c -- queries: what a call checks, and the rows of a batch among threads and in one.
  *
  * A thread answers up to LANES rows at once, a step of one walk after a step of another: while one
- * waits for memory the others work.  Single queries, and those that are not plain walks, are
- * answered one after the other (query.c).
+ * waits for memory the others work.  Rows that one filter makes scans of share these.  Single
+ * queries, and those that ask a function, are answered one after the other (query.c).
  *
  * Q3  A row does not depend on who answers it: a batch is the same for any number of threads, the
  *     error that it ends with included (the lowest row that came short), unless a row fails.
  */
+#include "engine/code_scan.h"
 #include "engine/query.h"
 
 #include <math.h>
@@ -168,20 +169,27 @@ static void answer_singly(struct batch *b, struct scratch *s, struct short_row *
 /* Rows side by side ---------------------------------------------------------------------------*/
 
 struct lane {
-    struct query q;
+    struct query q;       /* stays where it is: its parts point to each other */
     struct filter filter; /* room for the row's */
     uint64_t row;
     bool busy;
 };
 
-static navmap_status lane_begin(const struct batch *b, struct lane *lane, struct scratch *s,
-                                struct asks *asks, uint64_t row)
+static void lane_set(const struct batch *b, struct lane *lane, struct scratch *s, uint64_t row)
 {
     lane->row = row;
     lane->q = (struct query){
         .ix = b->ix, .s = s, .vector = row_query(b, s, row), .k = b->want, .ef = b->ef};
     lane->q.filter = row_filter(b, row, &lane->filter);
-    TRY(query_begin(&lane->q));
+}
+
+static navmap_status lane_begin(const struct batch *b, struct lane *lane, struct scratch *s,
+                                struct asks *asks, uint64_t row)
+{
+    struct query *q = &lane->q;
+    lane_set(b, lane, s, row);
+    TRY(query_begin(q));
+    query_scan(&q, 1);
     if (lane->q.walking)
         walk_share(&lane->q.walk, asks);
     lane->busy = true;
@@ -198,6 +206,13 @@ static navmap_status lane_end(struct batch *b, struct lane *lane, struct short_r
     TRY(query_finish(q, again));
     give_row(b, q->s, lane->row, lowest);
     return NAVMAP_OK;
+}
+
+static navmap_status lane_finish(struct batch *b, struct lane *lane, struct short_row *lowest)
+{
+    while (lane->q.walking && walk_step(&lane->q.walk))
+        ;
+    return lane_end(b, lane, lowest);
 }
 
 /* One step of a lane, or its end and the beginning of another row. */
@@ -237,6 +252,32 @@ static void answer_in_lanes(struct batch *b, struct scratch *const *s, struct sh
         fail_batch(b, status);
 }
 
+/* Rows that are scans, CODE_SCAN_MOST of them in one; one that turns out not to be is walked. */
+static void answer_in_scans(struct batch *b, struct scratch *const *s, struct short_row *lowest)
+{
+    struct lane lanes[CODE_SCAN_MOST];
+    navmap_status status = NAVMAP_OK;
+    for (uint32_t n = CODE_SCAN_MOST; n == CODE_SCAN_MOST && status == NAVMAP_OK;) {
+        struct query *queries[CODE_SCAN_MOST];
+        uint32_t begun = 0;
+        n = 0;
+        for (uint64_t row; n < CODE_SCAN_MOST && status == NAVMAP_OK && take_row(b, &row); n++) {
+            queries[n] = &lanes[n].q;
+            lane_set(b, &lanes[n], s[n], row);
+            status = query_begin(queries[n]);
+            begun += status == NAVMAP_OK;
+        }
+        if (status == NAVMAP_OK)
+            query_scan(queries, n);
+        for (uint32_t i = 0; i < begun; i++) {
+            navmap_status ended = lane_finish(b, &lanes[i], lowest);
+            status = status == NAVMAP_OK ? ended : status;
+        }
+    }
+    if (status != NAVMAP_OK)
+        fail_batch(b, status);
+}
+
 /* Walks, of which there are several for each thread.  A function is asked about one row after the
  * other: it may stop the call. */
 static bool side_by_side(const struct batch *b)
@@ -258,17 +299,28 @@ static void count(struct navmap_search_counts *counts, struct scratch *s)
     s->tally = (struct tally){0};
 }
 
+/* Will the rows be scans of one filter? */
+static bool scanned_together(const struct batch *b)
+{
+    const struct query q = {.ix = b->ix, .filter = b->filter, .k = b->want, .ef = b->ef};
+    const bool few = b->filter || b->live < b->deleted;
+    return few && !b->row_sets && b->ix->layout->code_stride > 0 && query_scans(&q);
+}
+
 /* A worker's share. */
 static void answer_rows(void *ctx, uint32_t worker)
 {
     struct batch *b = ctx;
-    struct scratch *s[LANES] = {NULL};
-    const uint32_t n = side_by_side(b) ? LANES : 1;
+    struct scratch *s[CODE_SCAN_MOST] = {NULL};
+    const bool scans = side_by_side(b) && scanned_together(b);
+    const uint32_t n = scans ? CODE_SCAN_MOST : side_by_side(b) ? LANES : 1;
     navmap_status status = NAVMAP_OK;
     for (uint32_t i = 0; i < n && status == NAVMAP_OK; i++)
         status = scratch_take(&b->ix->shelf, b->ix->layout, &s[i]);
     if (status != NAVMAP_OK)
         fail_batch(b, status);
+    else if (scans)
+        answer_in_scans(b, s, &b->shorts[worker]);
     else if (n > 1)
         answer_in_lanes(b, s, &b->shorts[worker]);
     else

@@ -175,6 +175,7 @@ static void destroy(struct view *v)
 static navmap_status new_view(int fd, const char *path, const struct layout *layout,
                               struct view **ret_view)
 {
+    static _Atomic uint64_t serials;
     struct view *v = calloc(1, sizeof(*v));
     char *name = strdup(path);
     if (v == NULL || name == NULL) {
@@ -185,6 +186,7 @@ static navmap_status new_view(int fd, const char *path, const struct layout *lay
     v->path = name;
     v->fd = fd;
     v->layout = *layout;
+    v->serial = atomic_fetch_add_explicit(&serials, 1, memory_order_relaxed) + 1;
     v->epoch = fork_epoch();
     atomic_init(&v->refs, 1);
     *ret_view = v;

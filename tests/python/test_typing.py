@@ -40,6 +40,7 @@ SIGNATURES = {
     "Index.knn_query": (
         "(self, data, k=1, num_threads=-1, filter=None, *, ef=None, allow_fewer=False)"
     ),
+    "Index.explain": "(self, data, k=1, filter=None, *, ef=None)",
     "Index.exact_query": "(self, data, k=1, *, filter=None, num_threads=-1, allow_fewer=False)",
     "Index.mark_deleted": "(self, label)",
     "Index.unmark_deleted": "(self, label)",
@@ -65,6 +66,8 @@ SIGNATURES = {
         "verify=False)"
     ),
     "Index.index_file_size": "(self)",
+    "Filter": "(index, labels, deny=False)",
+    "Filter.stats": "(self)",
     "BFIndex": "(space, dim)",
     "BFIndex.init_index": "(self, max_elements)",
     "BFIndex.add_items": "(self, data, ids=None)",
@@ -105,7 +108,8 @@ def test_signature(name):
 
 
 def test_nothing_public_is_missing_from_the_lists():
-    for kind, properties in (("Index", PROPERTIES), ("BFIndex", {"num_threads"})):
+    kinds = (("Index", PROPERTIES), ("BFIndex", {"num_threads"}), ("Filter", {"deny"}))
+    for kind, properties in kinds:
         public = {name for name in dir(getattr(navmap, kind)) if not name.startswith("_")}
         methods = {name.split(".")[1] for name in SIGNATURES if name.startswith(f"{kind}.")}
         assert public == methods | properties
@@ -113,7 +117,7 @@ def test_nothing_public_is_missing_from_the_lists():
         assert hasattr(navmap, name)
 
 
-@pytest.mark.parametrize("kind", ["Index", "BFIndex"])
+@pytest.mark.parametrize("kind", ["Index", "BFIndex", "Filter"])
 def test_the_readmes_table_is_whole_and_true(kind):
     """Every method and property is in it, methods with the arguments that they have."""
     readme = Path(__file__).parents[2].joinpath("README.md").read_text()
@@ -175,7 +179,10 @@ def test_the_stub_and_the_extension_agree():
     functions = stub_functions(tree.body)
     handle = next(node for node in tree.body if isinstance(node, ast.ClassDef))
     methods = stub_functions(handle.body)
-    assert {n for n in vars(_core) if not n.startswith("_")} == {*functions, "Handle", "version"}
+    assert {n for n in vars(_core) if not n.startswith("_")} == {
+        *functions,
+        *("FilterSet", "Handle", "version"),
+    }
     assert {n for n in vars(_core.Handle) if not n.startswith("_")} == set(methods)
     for name, node in functions.items():
         assert documented(getattr(_core, name)) == stubbed(node), name

@@ -8,9 +8,6 @@ import numpy.typing as npt
 version: str
 
 @final
-class FilterSet: ...
-
-@final
 class Handle:
     @property
     def closed(self) -> bool: ...
@@ -73,6 +70,9 @@ class Handle:
     def check(self) -> tuple[dict[str, Any], list[tuple[bool, str, int, int, str]]]: ...
     def stats(self) -> dict[str, int]: ...
     def close(self) -> None: ...
+
+@final
+class FilterSet: ...
 
 def create(
     path: bytes,

@@ -336,8 +336,8 @@ static PyMethodDef HANDLE_METHODS[] = {
     {"add", handle_add, METH_VARARGS,
      "add(vectors, labels, num_threads, replace_deleted, progress, /) -> int"},
     {"search", handle_search, METH_VARARGS,
-     "search(exact, queries, ef, num_threads, filter, allow_fewer, labels, distances, "
-     "counts=None, /) -> None or (row, found)"},
+     "search(exact, queries, ef, num_threads, filter, allow_fewer, labels, distances, counts, /) "
+     "-> None or (row, found)"},
     {"filter", handle_filter, METH_VARARGS, "filter(labels, deny, /) -> FilterSet"},
     {"filter_look", handle_filter_look, METH_O, "filter_look(filter, /) -> dict"},
     {"delete", handle_delete, METH_O, "delete(label, /)"},
