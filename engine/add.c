@@ -369,6 +369,7 @@ navmap_status navmap_add(navmap_index *index, uint64_t n, const float *vectors,
     TRY(index_check_writer(index, "navmap_add"));
     TRY(index_copy_options(options, sizeof o, "navmap_add_options", &o));
     TRY(index_check_finite(index, "navmap_add", vectors, n));
+    TRY(index_check_range(index, "navmap_add", vectors, n));
     if (n == 0)
         return NAVMAP_OK;
     struct batch b = {.n = n,

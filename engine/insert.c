@@ -23,6 +23,8 @@
  * A10 While few slots are DEAD the searches take all that they meet for live (walk.h, K3), which
  *     spares them the question, and the dead are sorted out before the choice.  Where more than
  *     half of what was found is dead, the search is made again, asking.
+ * A11 Where halves are stored, a vector is rounded before anything is computed from it: an item is
+ *     linked, coded and compared by the numbers that are read from it later.
  */
 #include "engine/index.h"
 
@@ -33,6 +35,7 @@
 #include "engine/walk.h"
 #include "engine/ways.h"
 #include "storage/fail.h"
+#include "storage/half.h"
 
 #define DEAD_FEW 4u /* live slots for each that is dead */
 
@@ -292,11 +295,31 @@ static void place(navmap_index *ix, struct scratch *s, const struct graph *g,
     }
 }
 
+/* What is stored, and into s->vector the same as floats: links and codes are of what will be
+ * there (A11). */
+static void prepare(const navmap_index *ix, struct scratch *s, const float *vector)
+{
+    const uint32_t dim = ix->layout->dim;
+    if (ix->distance.normalise)
+        distance_normalise(vector, dim, s->vector);
+    else if (vector != s->vector)
+        memcpy(s->vector, vector, 4 * (size_t)dim);
+    if (s->halves) {
+        half_narrow(s->vector, dim, s->halves);
+        half_widen(s->halves, dim, s->vector);
+    }
+}
+
+static const void *stored(const struct scratch *s)
+{
+    return s->halves ? (const void *)s->halves : s->vector;
+}
+
 /* The item is taken: nothing can fail any more (A1). */
 static void link_item(navmap_index *ix, struct scratch *s, struct graph *g, struct store_item *item)
 {
     const struct target to = graph_target(g, s, s->vector);
-    store_item_payload(ix->store, item, s->code, s->vector);
+    store_item_payload(ix->store, item, s->code, stored(s));
     g->self = item->slot;
     g->dying = item->old_slot;
     g->unsure = g->all_live && (g->unsure || g->dying != 0);
@@ -366,12 +389,9 @@ navmap_status index_insert(navmap_index *ix, struct scratch *s, const struct ins
         store_item_abandon(ix->store, &item);
         return status;
     }
-    if (ix->distance.normalise)
-        distance_normalise(in->vector, ix->layout->dim, s->vector);
-    else
-        memcpy(s->vector, in->vector, 4 * (size_t)ix->layout->dim);
+    prepare(ix, s, in->vector);
     if (index_flat(ix))
-        store_item_payload(ix->store, &item, NULL, s->vector); /* A8 */
+        store_item_payload(ix->store, &item, NULL, stored(s)); /* A8 */
     else
         link_item(ix, s, &g, &item);
     if (item.is_new)

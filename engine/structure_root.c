@@ -86,18 +86,17 @@ static bool check_counters(struct structure *t, uint64_t what, struct structure_
         n[STATE_STATUS(atomic_load_explicit(view_state(t->view, slot), memory_order_relaxed))]++;
     const struct {
         enum slot_status status;
-        const uint64_t *counter;
-        uint64_t offset;
-    } each[] = {{SLOT_LIVE, &root->n_live, ROOT_AT(n_live)},
-                {SLOT_DELETED, &root->n_deleted, ROOT_AT(n_deleted)},
-                {SLOT_DEAD, &root->n_dead, ROOT_AT(n_dead)},
-                {SLOT_FREE, &root->n_free, ROOT_AT(n_free)}};
+        uint64_t expected, offset;
+    } each[] = {
+        {SLOT_LIVE, view_load64(&root->n_live, memory_order_relaxed), ROOT_AT(n_live)},
+        {SLOT_DELETED, view_load64(&root->n_deleted, memory_order_relaxed), ROOT_AT(n_deleted)},
+        {SLOT_DEAD, view_load64(&root->n_dead, memory_order_relaxed), ROOT_AT(n_dead)},
+        {SLOT_FREE, view_load32(&root->n_free, memory_order_relaxed), ROOT_AT(n_free)}};
     for (size_t i = 0; i < sizeof(each) / sizeof(*each); i++) {
-        uint64_t expected = view_load64(each[i].counter, memory_order_relaxed);
-        if (n[each[i].status] != expected)
+        if (n[each[i].status] != each[i].expected)
             return structure_bad(f, "root", 0, each[i].offset,
                                  "%s slots: the root says %" PRIu64 ", found %" PRIu64,
-                                 status_name[each[i].status], expected, n[each[i].status]);
+                                 status_name[each[i].status], each[i].expected, n[each[i].status]);
     }
     return true;
 }

@@ -6,7 +6,9 @@
  * In a shared index all of this is staged, and becomes visible with a commit.  In a private one it
  * is written through, in the order that apply.c keeps for a commit: payload, own rows, LIVE, links,
  * the dead last; apply_begin and apply_end count the items that make a slot DEAD, since only those
- * can let a query meet one label twice.  (A removal too: the label may come again in another slot.)
+ * can let a query meet one label twice.  (A removal too: the label may come again in another slot;
+ * and a mark that is taken away: else another one that is set would hide it from who compares
+ * counters.)
  *
  * In a flat index no row names a slot, so what became DEAD needs no sweep: it is FREE(gen+1) at
  * once.
@@ -291,12 +293,12 @@ static uint8_t *payload_place(struct store *s, struct store_item *item)
 }
 
 static void fill_image(const struct layout *l, const struct disk_tag *tag, const void *code,
-                       const float *vector, uint8_t *image)
+                       const void *vec_row, uint8_t *image)
 {
     memcpy(image, tag, sizeof *tag);
     if (l->code_stride > 0)
         memcpy(image + l->tag_stride, code, l->code_stride);
-    memcpy(image + l->tag_stride + l->code_stride, vector, l->vec_stride);
+    memcpy(image + l->tag_stride + l->code_stride, vec_row, l->vec_stride);
 }
 
 /* An empty row for a slot that nobody names: in a private index what an earlier life left there is
@@ -314,17 +316,17 @@ static void clear_rows(struct store *s, const struct store_item *item)
 }
 
 void store_item_payload(struct store *s, struct store_item *item, const void *code,
-                        const float *vector)
+                        const void *vec_row)
 {
     const struct layout *l = &s->view->layout;
     struct stage *e = &s->stage;
     uint8_t *image = payload_place(s, item);
     struct disk_tag tag = {.label = item->label, .up = item->up, .gen = item->gen};
-    tag.vsum = layout_vsum(l, tag.label, item->slot, tag.gen, tag.up, code, vector);
+    tag.vsum = layout_vsum(l, tag.label, item->slot, tag.gen, tag.up, code, vec_row);
     if (image)
-        fill_image(l, &tag, code, vector, image);
+        fill_image(l, &tag, code, vec_row, image);
     else
-        payload_store(s->view, item->slot, &tag, code, vector);
+        payload_store(s->view, item->slot, &tag, code, vec_row);
     if (s->in_memory) {
         clear_rows(s, item);
         return;

@@ -25,7 +25,12 @@ navmap_status store_mark(struct store *s, uint64_t label, bool deleted)
                     "The requested to undelete element is not deleted: label %llu",
                     (unsigned long long)label);
     struct disk_root *root = &s->stage.root;
+    const bool counts = s->in_memory && !deleted; /* items.c: an item appears */
+    if (counts)
+        store_apply_begins(s);
     store_state_set(s, found.slot, STATE_GEN(found.state), deleted ? SLOT_DELETED : SLOT_LIVE);
+    if (counts)
+        store_apply_ends(s);
     root->n_live += deleted ? (uint64_t)-1 : 1;
     store_count_deleted(root, deleted ? 1 : -1);
     if (deleted)

@@ -58,7 +58,7 @@ void store_entry_set(struct store *s, uint32_t slot, uint32_t level)
 void store_apart_set(struct store *s, uint64_t n)
 {
     struct disk_root *root = &s->stage.root;
-    root->n_apart = n < root->n_deleted ? n : root->n_deleted;
+    root->n_apart = (uint32_t)(n < root->n_deleted ? n : root->n_deleted);
     s->stage.root_changed = true;
     store_root_show(s);
 }

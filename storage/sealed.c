@@ -64,7 +64,7 @@ static navmap_status check_root(const struct sealed_file *f, const char *path)
         r->n_dead != 0 || r->n_free != 0 || f->at.label_count != nslots - 1)
         return fail(NAVMAP_ECORRUPT,
                     "%s: root: %" PRIu64 " slots in use, but %" PRIu64 " live, %" PRIu64
-                    " deleted, %" PRIu64 " dead, %" PRIu64 " free and %" PRIu64 " labels",
+                    " deleted, %" PRIu64 " dead, %" PRIu32 " free and %" PRIu64 " labels",
                     path, nslots - 1, r->n_live, r->n_deleted, r->n_dead, r->n_free,
                     f->at.label_count);
     if (r->nuppers > nchunks * l->uppers_per_chunk)

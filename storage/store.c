@@ -214,6 +214,11 @@ void store_unlock_shared(struct store *s, bool locked)
 
 void store_follow_layout(struct layout *to, const struct layout *from)
 {
+    if (to->M != from->M || to->code_stride != from->code_stride) {
+        *to = *from;
+        return;
+    }
+    to->ef_construction = from->ef_construction;
     to->slot_shift = from->slot_shift;
     to->slots_per_chunk = from->slots_per_chunk;
     to->uppers_per_chunk = from->uppers_per_chunk;
@@ -270,7 +275,7 @@ static void read_root_stats(const struct view *v, struct store_stats *st)
     st->n_live = view_load64(&root->n_live, memory_order_relaxed);
     st->n_deleted = view_load64(&root->n_deleted, memory_order_relaxed);
     st->n_dead = view_load64(&root->n_dead, memory_order_relaxed);
-    st->n_free = view_load64(&root->n_free, memory_order_relaxed);
+    st->n_free = view_load32(&root->n_free, memory_order_relaxed);
     st->inserted = view_load64(&root->inserted, memory_order_relaxed);
     st->slots_per_chunk = v->layout.slots_per_chunk;
 }

@@ -9,7 +9,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-HEADERS = ("engine/navmap.h", "engine/navmap_vacuum.h", "storage/status.h")
+HEADERS = (
+    "engine/navmap.h",
+    "engine/navmap_filter.h",
+    "engine/navmap_vacuum.h",
+    "storage/status.h",
+)
 SKIPPED = 77
 
 

@@ -215,6 +215,26 @@ static void test_all_go(void **state)
     free(gone);
 }
 
+/* ROOT says how many deleted items searches need not reckon with, and never too many. */
+static void assert_apart(navmap_index *ix, const float *v, uint32_t n)
+{
+    const struct navmap_compact_options o = {.struct_size = sizeof o};
+    for (uint64_t label = 0; label < 100; label++)
+        assert_ok(navmap_delete(ix, label));
+    assert_int_equal(store_root(ix->store).n_apart, 0);
+    vacuum(ix);
+    assert_int_equal(store_root(ix->store).n_apart, 100);
+    assert_ok(navmap_undelete(ix, 7));
+    assert_ok(navmap_delete(ix, n - 1));
+    assert_int_equal(store_root(ix->store).n_apart, 99);
+    uint64_t label = 8;
+    assert_ok(navmap_add(ix, 1, v, &label, NULL, NULL));
+    assert_int_equal(store_root(ix->store).n_apart, 98);
+    assert_ok(navmap_compact(ix, &o, NULL));
+    assert_int_equal(store_root(ix->store).n_apart, 0);
+    assert_sound(ix);
+}
+
 /* Deleted items that nobody names, through a save, a load and a compaction. */
 static void test_other_forms(void **state)
 {
@@ -239,12 +259,14 @@ static void test_other_forms(void **state)
     for (int i = 0; i < 2; i++) {
         assert_int_equal(links_to_gone(both[i]), 0);
         assert_sound(both[i]);
+        assert_int_equal(store_root(both[i]->store).n_apart, 0); /* nobody looked */
         bool all[4000] = {false};
         for (uint64_t label = 0; label < n; label++)
             if (gone[label])
                 assert_ok(navmap_undelete(both[i], label));
         assert_sound(both[i]);
         assert_all_found(both[i], v, n, all);
+        assert_apart(both[i], v, n);
         assert_ok(navmap_close(both[i]));
     }
     free(v);

@@ -149,6 +149,9 @@ static void test_counters(void **state)
         planted_sum_root(&planted);
         expect("counters", 0, fields[i], true);
     }
+    root->n_apart = (uint32_t)root->n_deleted + 1;
+    planted_sum_root(&planted);
+    expect("counters", 0, ROOT_AT(n_apart), true);
     root->max_elements = root->n_live + root->n_deleted - 1;
     planted_sum_root(&planted);
     expect("counters", 0, ROOT_AT(max_elements), true);
