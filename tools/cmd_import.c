@@ -383,7 +383,8 @@ int cmd_import(int argc, char **argv)
     struct import m = {
         .how.fallback = "train", .count = UINT64_MAX, .threads = navmap_default_threads()};
     int c;
-    while ((c = getopt_long(argc, argv, "f:d:l:c:F:n:t:s:M:e:C:D:S:m:rRzjh", options, NULL)) != -1) {
+    while ((c = getopt_long(argc, argv, "f:d:l:c:F:n:t:s:M:e:C:D:S:m:rRzjh", options, NULL)) !=
+           -1) {
         int stop = take_option(&m, c);
         if (stop != 0)
             return stop - 1;
