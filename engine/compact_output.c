@@ -92,22 +92,24 @@ static void insert_items(void *ctx, uint32_t worker)
     const struct stage *e = store_edit(b->from->store);
     struct scratch *s = NULL;
     navmap_status status = scratch_take(&b->to->shelf, b->to->layout, &s);
+    struct graph g;
+    if (status == NAVMAP_OK)
+        graph_of_edit(e, &b->from->distance, s, &g);
     while (status == NAVMAP_OK && !atomic_load(&b->toil->stop)) {
         uint32_t i = atomic_fetch_add(&b->next, 1);
         if (i >= b->what->n)
             break;
         const uint32_t slot = b->what->slots[i];
-        const struct disk_tag *tag = edit_tag(e, slot);
         const float *vector = edit_vec(e, slot);
         if (s->halves) {
             distance_widen(vector, b->to->layout->dim, s->vector);
             vector = s->vector;
         }
-        const struct insert in = {.label = b->by_slot ? slot : tag->label,
+        const struct insert in = {.label = b->by_slot ? slot : edit_tag(e, slot)->label,
                                   .vector = vector,
                                   .batch_items = b->what->n,
                                   .has_level = b->by_slot,
-                                  .level = TAG_LEVEL(tag->up)};
+                                  .level = graph_level(&g, slot)};
         status = index_insert(b->to, s, &in);
         atomic_fetch_add(&b->toil->done, 1);
         if (status == NAVMAP_OK && worker == 0)

@@ -39,6 +39,16 @@ const _Atomic uint32_t *graph_edit_row(const struct graph *g, uint32_t slot, uin
     return edit_upper(g->edit, slot, level);
 }
 
+uint32_t graph_level(const struct graph *g, uint32_t slot)
+{
+    const uint32_t most = layout_level_most(&g->view->layout);
+    uint32_t level = TAG_LEVEL(edit_up(g->edit, slot));
+    level = level < most ? level : most;
+    while (level > 0 && !graph_edit_row(g, slot, level))
+        level--;
+    return level;
+}
+
 bool graph_linkable(const struct graph *g, uint32_t slot, uint32_t level)
 {
     enum slot_status status = edit_status(g->edit, slot);

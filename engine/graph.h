@@ -84,6 +84,8 @@ void graph_of_edit(const struct stage *edit, const struct distance *distance, st
 bool graph_linkable(const struct graph *g, uint32_t slot, uint32_t level);
 /* Writer: the ids of a row, or NULL when the slot does not reach the level. */
 const _Atomic uint32_t *graph_edit_row(const struct graph *g, uint32_t slot, uint32_t level);
+/* Writer: the slot's level, as far as it has rows in the file, whatever its tag says. */
+uint32_t graph_level(const struct graph *g, uint32_t slot);
 
 /* Writer: copy the ids of a row that are in range; how many.  `ids` has room for M0. */
 uint32_t graph_copy_row(const struct graph *g, uint32_t slot, uint32_t level, uint32_t *ids);

@@ -331,8 +331,8 @@ static void link_item(navmap_index *ix, struct scratch *s, struct graph *g, stru
 navmap_status index_relink_room(navmap_index *ix, struct scratch *s, uint32_t slot)
 {
     struct graph g;
-    const uint32_t levels = TAG_LEVEL(edit_up(store_edit(ix->store), slot));
-    TRY(store_sweep_room(ix->store, (levels + 1) * (ix->layout->M0 + 2u)));
+    graph_of_edit(store_edit(ix->store), &ix->distance, s, &g);
+    TRY(store_sweep_room(ix->store, (graph_level(&g, slot) + 1) * (g.M0 + 2u)));
     graph_of_edit(store_edit(ix->store), &ix->distance, s, &g);
     return reserve(ix, s, &g);
 }
@@ -345,7 +345,7 @@ void index_relink(navmap_index *ix, struct scratch *s, uint32_t slot)
     g.live_only = true;
     const struct target to = graph_target_node(&g, slot, s->query);
     if (!ways_named(&g, s, slot, 0, 0)) /* ways.h, W3 */
-        place(ix, s, &g, &to, TAG_LEVEL(edit_up(g.edit, slot)), NULL);
+        place(ix, s, &g, &to, graph_level(&g, slot), NULL);
 }
 
 /* The label is in, so the promise is kept: before the item ends, so that who holds the write lock

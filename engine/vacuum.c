@@ -74,11 +74,10 @@ static navmap_status live_slots(const navmap_index *ix, struct sealing *ret_what
 }
 
 /* The rows of one item: as they are in `made`, by the slots that its labels are. */
-static navmap_status copy_rows(navmap_index *ix, const struct stage *made, uint32_t from)
+static navmap_status copy_rows(navmap_index *ix, const struct graph *g, const struct stage *made,
+                               uint32_t from)
 {
-    const struct disk_tag *tag = edit_tag(made, from);
-    const uint32_t slot = (uint32_t)tag->label;
-    const uint32_t levels = TAG_LEVEL(edit_up(store_edit(ix->store), slot));
+    const uint32_t slot = (uint32_t)edit_tag(made, from)->label, levels = graph_level(g, slot);
     TRY(store_sweep_room(ix->store, levels + 1));
     for (uint32_t level = 0; level <= levels; level++) {
         const _Atomic uint32_t *row =
@@ -92,12 +91,14 @@ static navmap_status copy_rows(navmap_index *ix, const struct stage *made, uint3
     return NAVMAP_OK;
 }
 
-static navmap_status copy_links(struct vacuum *v, navmap_index *made)
+static navmap_status copy_links(struct vacuum *v, struct scratch *s, navmap_index *made)
 {
+    struct graph g;
     const struct stage *e = store_edit(made->store);
     const uint32_t nslots = extent_slots(e->root.extent);
+    graph_of_edit(store_edit(v->ix->store), &v->ix->distance, s, &g);
     for (uint32_t from = 1; from < nslots; from++)
-        TRY(copy_rows(v->ix, e, from));
+        TRY(copy_rows(v->ix, &g, e, from));
     const uint64_t entry = e->root.entry;
     const uint32_t slot = (uint32_t)edit_tag(e, (uint32_t)entry)->label;
     store_entry_set(v->ix->store, slot, (uint32_t)(entry >> 32));
@@ -106,7 +107,7 @@ static navmap_status copy_links(struct vacuum *v, navmap_index *made)
     return NAVMAP_OK;
 }
 
-static navmap_status link_anew_locked(struct vacuum *v)
+static navmap_status link_anew_locked(struct vacuum *v, struct scratch *s)
 {
     navmap_index *ix = v->ix, *made;
     struct sealing what;
@@ -118,14 +119,14 @@ static navmap_status link_anew_locked(struct vacuum *v)
     navmap_status status = index_build_anew(ix, &what, &how, &v->toil, &made);
     free((void *)(uintptr_t)what.slots);
     TRY(status);
-    status = copy_links(v, made);
+    status = copy_links(v, s, made);
     return status != NAVMAP_OK ? index_close_after(made, status) : navmap_close(made);
 }
 
-static navmap_status link_anew(struct vacuum *v)
+static navmap_status link_anew(struct vacuum *v, struct scratch *s)
 {
     TRY(store_rebuild_begin(v->ix->store));
-    navmap_status status = link_anew_locked(v);
+    navmap_status status = link_anew_locked(v, s);
     store_rebuild_end(v->ix->store);
     return status;
 }
@@ -223,9 +224,10 @@ static navmap_status reach_all(struct vacuum *v, struct scratch *s)
 static navmap_status vacuum(struct vacuum *v)
 {
     struct scratch *s;
-    TRY(link_anew(v));
     TRY(scratch_take(&v->ix->shelf, v->ix->layout, &s));
-    navmap_status status = sweep(v, s);
+    navmap_status status = link_anew(v, s);
+    if (status == NAVMAP_OK)
+        status = sweep(v, s);
     if (status == NAVMAP_OK)
         status = reach_all(v, s);
     scratch_give(&v->ix->shelf, s);

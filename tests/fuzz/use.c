@@ -5,6 +5,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "engine/navmap_vacuum.h"
 #include "tests/fuzz/world.h"
 
 #define K 6u
@@ -150,6 +151,9 @@ static void use_change(navmap_index *ix, const struct navmap_stats *s)
     }
     for (uint64_t i = 0; i < 20; i += 3)
         (void)fuzz_ok(navmap_delete(ix, FRESH + i));
+    (void)fuzz_ok(navmap_vacuum(ix, NULL, NULL));
+    for (uint64_t i = 0; i < 20; i += 6)
+        (void)fuzz_ok(navmap_undelete(ix, FRESH + i));
     (void)fuzz_ok(navmap_remove(ix, 4));
     (void)fuzz_ok(navmap_remove(ix, FRESH + 1));
     (void)fuzz_ok(navmap_flush(ix));
