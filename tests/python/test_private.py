@@ -161,10 +161,13 @@ def test_with_and_dropping_it(private):
     gc.collect()
 
 
-def test_the_end_of_a_program():
-    """In the middle of a search, with nobody to close the index or to join its threads."""
-    code = """
-import threading, time, numpy as np, navmap
+@pytest.mark.parametrize("cpus", ["all", "one"])
+def test_the_end_of_a_program(cpus):
+    """In the middle of a search, with nobody to close the index or to join its threads (Y3)."""
+    code = f"cpus = {cpus!r}" + """
+import os, threading, time, numpy as np, navmap
+if cpus == "one":
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 ix = navmap.Index("l2", 4)
 ix.init_index(100_000)
 ix.add_items(np.random.rand(2000, 4), num_threads=2)

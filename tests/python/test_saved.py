@@ -411,6 +411,10 @@ while True:
 """
 
 
+# Their report of a signal that is wanted here would count as a finding.
+SANITIZERS = ("ASAN_OPTIONS", "TSAN_OPTIONS")
+
+
 @pytest.mark.parametrize("change", ["removed", "replaced", "cut"])
 def test_while_another_process_searches(saved, file, change):
     """What is done to the name is not noticed.  A cut ends the process, by an exception or by
@@ -418,6 +422,7 @@ def test_while_another_process_searches(saved, file, change):
     child = subprocess.Popen(
         [sys.executable, "-c", HOLDER, file, str(DIM)],
         cwd=os.path.dirname(__file__), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env=os.environ | {name: f"{os.environ.get(name, '')}:handle_sigbus=0" for name in SANITIZERS},
     )  # fmt: skip
     try:
         assert child.stdout.readline() == "searching\n"
@@ -435,9 +440,7 @@ def test_while_another_process_searches(saved, file, change):
             return
         child.wait(DEADLINE)
         said = child.stderr.read()
-        # A sanitizer turns the signal into a report and an exit code of its own.
-        by_signal = child.returncode == -signal.SIGBUS or "Bus error" in said
-        assert by_signal or "CorruptIndexError" in said
+        assert child.returncode == -signal.SIGBUS or "CorruptIndexError" in said
     finally:
         child.kill()
         child.communicate()

@@ -1,6 +1,8 @@
 /* filter.c -- one label, one question, one truth value, by pybind11's rules, hnswlib's that is. */
 #include "bindings/python/src/filter.h"
 
+#include "bindings/python/src/gil.h"
+
 /* 1, 0, or -1 with an exception.  The type must have __bool__, as None's has, whose value is false;
  * a list has a length, but no truth value in this sense. */
 static int truth_of(const struct raise_table *errors, PyObject *answer)
@@ -45,7 +47,7 @@ static int on_label(void *ctx, uint64_t label)
     struct filter_call *call = ctx;
     if (atomic_load(&call->stop))
         return -1;
-    PyGILState_STATE state = PyGILState_Ensure(); /* Y1 */
+    PyGILState_STATE state = gil_ensure(); /* Y1, Y3 */
     int truth = atomic_load(&call->stop) ? -1 : ask(call, label);
     if (truth < 0 && PyErr_Occurred()) {
         if (call->type == NULL)

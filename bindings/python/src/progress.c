@@ -1,11 +1,13 @@
 /* progress.c -- see progress.h. */
 #include "bindings/python/src/progress.h"
 
+#include "bindings/python/src/gil.h"
+
 /* On the thread that made the call. */
 int progress_call(void *ctx, uint64_t done, uint64_t total)
 {
     struct progress_context *context = ctx;
-    PyEval_RestoreThread(context->thread);
+    gil_restore(context->thread); /* Y3 */
     if (!PyErr_Occurred() && PyErr_CheckSignals() == 0 && context->callable != NULL) {
         PyObject *result = PyObject_CallFunction(context->callable, "KK", (unsigned long long)done,
                                                  (unsigned long long)total);

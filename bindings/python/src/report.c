@@ -2,6 +2,7 @@
 #include "bindings/python/src/report.h"
 
 #include "bindings/python/src/fields.h"
+#include "bindings/python/src/gil.h"
 
 #define FINDINGS_MAX 10000u /* that are handed to Python */
 
@@ -14,7 +15,7 @@ struct report {
 static void on_finding(void *ctx, const struct navmap_finding *finding)
 {
     struct report *report = ctx;
-    PyEval_RestoreThread(report->thread);
+    gil_restore(report->thread); /* Y3 */
     if (!PyErr_Occurred() && PyList_Size(report->findings) < (Py_ssize_t)FINDINGS_MAX) {
         PyObject *item = Py_BuildValue("(NsIKs)", PyBool_FromLong(finding->warning),
                                        finding->section, (unsigned int)finding->slot,
