@@ -35,7 +35,7 @@ struct graph {
     uint32_t nslots, ncells;
     uint32_t M, M0;
     uint32_t dying;           /* writer: the slot that the item in hand supersedes, or 0 */
-    uint32_t self;            /* writer: the slot in hand, never a result, or 0 */
+    uint32_t self;            /* the slot in hand, which a beam search does not meet, or 0 */
     bool all_live;            /* what rows name was LIVE when the walk began; see walk.h, K3 */
     struct sieve *sieve;      /* committed graph: which labels are results; NULL = all */
     struct codes_query *pair; /* writer, with codes: room for the code of a node in hand */

@@ -275,6 +275,8 @@ struct navmap_search_options {
     const uint64_t *allowed; /* NULL = every label; else only these, n_allowed of them, may be */
     uint64_t n_allowed;      /* in any order; unknown and repeated ones do no harm; 0 = none may */
     struct navmap_search_counts *ret_counts; /* NULL, or added to when the call ends */
+    double target_recall; /* 0 = not used; else in the place of ef (which is 0): the one that
+                             navmap_calibrate() found to reach it (navmap_recall.h) */
 };
 
 /* The k nearest of each of nq queries (nq x dim), nearest first, ties by label: labels and

@@ -137,6 +137,7 @@ navmap_status query_begin(struct query *q)
     TRY(store_view_begin(q->ix->store, &q->view)); /* q1 */
     const struct view *v = q->view;
     graph_of_view(v, &q->ix->distance, &q->g);
+    q->g.self = q->self;
     q->e0 = view_load64(&view_live(v)->apply_end, memory_order_acquire); /* q2 */
     uint64_t entry = view_load64(&view_root(v)->entry, memory_order_acquire);
     uint32_t beam = beam_of(q);

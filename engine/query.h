@@ -17,6 +17,7 @@ struct query {
     const float *vector;         /* prepared */
     uint64_t k;
     uint32_t ef;
+    uint32_t self; /* a slot of level 0 that is not to be met, or 0 */
     /* set by query_begin(): */
     struct view *view;
     struct graph g;

@@ -289,6 +289,7 @@ navmap_status index_search(navmap_index *ix, const char *what, index_searcher *s
     TRY(index_check(ix, what));
     TRY(index_copy_options(options, sizeof o, "navmap_search_options", &o));
     TRY(check_request(ix, what, nq, queries, k, ret_labels, ret_distances));
+    TRY(index_aim(ix, k, &o));
     struct batch b = {.ix = ix,
                       .what = what,
                       .searcher = searcher,

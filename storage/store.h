@@ -218,6 +218,8 @@ navmap_status store_mark(struct store *s, uint64_t label, bool deleted) NAVMAP_M
 navmap_status store_remove(struct store *s, uint64_t label) NAVMAP_MUST_USE;
 /* Set max_elements.  Write lock held exclusively.  NAVMAP_EINVAL: fewer than there are labels. */
 navmap_status store_resize(struct store *s, uint64_t max_elements) NAVMAP_MUST_USE;
+/* The recall curve of `curve`, whose other fields are not used.  Write lock held exclusively. */
+navmap_status store_curve_set(struct store *s, const struct disk_root *curve) NAVMAP_MUST_USE;
 
 /* Durable and visible?  Mode full: commits everything staged up to now (or joins the commit of
  * another thread) and checkpoints when the log is long.  Mode manual: returns at once.
