@@ -366,3 +366,12 @@ navmap_status index_aim(navmap_index *ix, uint64_t k, struct navmap_search_optio
                     o->target_recall);
     return navmap_ef_for_recall(ix, k, o->target_recall, &o->ef);
 }
+
+navmap_status index_calibrate_again(navmap_index *ix, uint32_t threads)
+{
+    const struct navmap_calibrate_options o = {.struct_size = sizeof o, .num_threads = threads};
+    if (store_root_between(ix->store).curve_items == 0)
+        return NAVMAP_OK;
+    navmap_status status = navmap_calibrate(ix, &o, NULL);
+    return status == NAVMAP_EPOISONED ? status : NAVMAP_OK;
+}

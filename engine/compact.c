@@ -213,6 +213,8 @@ navmap_status navmap_compact(navmap_index *index, const struct navmap_compact_op
     c.toil =
         (struct toil){.store = index->store, .progress = c.o.progress, .ctx = c.o.progress_ctx};
     TRY(compact(&c, &result));
+    if (!c.o.output)
+        TRY(index_calibrate_again(index, c.o.num_threads));
     struct store_stats after;
     TRY(store_stats_read(index->store, &after));
     result.bytes_after = c.o.output ? result.bytes_before : allocated(&after);

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-HEADERS = ("engine/navmap.h", "storage/status.h")
+HEADERS = ("engine/navmap.h", "engine/navmap_recall.h", "storage/status.h")
 SKIPPED = 77
 
 

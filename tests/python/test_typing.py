@@ -38,7 +38,8 @@ SIGNATURES = {
         "(self, data, ids=None, num_threads=-1, replace_deleted=False, *, progress=None)"
     ),
     "Index.knn_query": (
-        "(self, data, k=1, num_threads=-1, filter=None, *, ef=None, allow_fewer=False)"
+        "(self, data, k=1, num_threads=-1, filter=None, *, ef=None, allow_fewer=False, "
+        "target_recall=None)"
     ),
     "Index.exact_query": "(self, data, k=1, *, filter=None, num_threads=-1, allow_fewer=False)",
     "Index.mark_deleted": "(self, label)",
@@ -51,6 +52,7 @@ SIGNATURES = {
         "(self, *, keep_deleted=False, keep_order=False, refine=False, M=None, "
         "ef_construction=None, output=None, directory=False, num_threads=-1, progress=None)"
     ),
+    "Index.calibrate": "(self, *, samples=500, num_threads=-1, progress=None)",
     "Index.close": "(self)",
     "Index.stats": "(self)",
     "Index.set_ef": "(self, ef)",
@@ -78,7 +80,7 @@ SIGNATURES = {
 }
 PROPERTIES = {
     "space", "dim", "M", "ef_construction", "max_elements", "element_count", "ef", "path", "mode",
-    "closed", "deleted_count", "num_threads",
+    "closed", "deleted_count", "calibration", "num_threads",
 }  # fmt: skip
 WRITABLE = {"ef", "num_threads"}
 

@@ -9,6 +9,7 @@
 #include "bindings/python/src/buffers.h"
 #include "bindings/python/src/compact.h"
 #include "bindings/python/src/files.h"
+#include "bindings/python/src/recall.h"
 #include "bindings/python/src/report.h"
 #include "bindings/python/src/stats.h"
 
@@ -327,6 +328,10 @@ static PyMethodDef HANDLE_METHODS[] = {
     {"compact", handle_compact, METH_VARARGS,
      "compact(keep_deleted, keep_order, refine, M, ef_construction, output, directory, "
      "num_threads, progress, /) -> dict"},
+    {"calibrate", handle_calibrate, METH_VARARGS,
+     "calibrate(samples, num_threads, progress, /) -> (items, efs)"},
+    {"calibration", handle_calibration, METH_NOARGS, "calibration() -> (items, efs)"},
+    {"ef_for_recall", handle_ef_for_recall, METH_VARARGS, "ef_for_recall(k, recall, /) -> int"},
     {"save", handle_save, METH_VARARGS, "save(path, /)"},
     {"save_fd", handle_save_fd, METH_VARARGS, "save_fd(fd, /)"},
     {"file_bytes", handle_file_bytes, METH_NOARGS, "file_bytes() -> int"},

@@ -1,0 +1,102 @@
+"""calibrate and target_recall: what is measured, kept and refused."""
+
+import copy
+import pickle
+
+import navmap
+import numpy as np
+import pytest
+
+DIM = 12
+
+
+def filled(index, rng, n=3000):
+    index.add_items(rng.random((n, DIM), np.float32))
+    return index
+
+
+@pytest.fixture
+def private(rng):
+    index = navmap.Index("l2", DIM)
+    index.init_index(5000, M=6, ef_construction=40)
+    return filled(index, rng)
+
+
+def test_reaches_what_was_asked_for(private, rng):
+    found = private.calibrate(samples=400, num_threads=2)
+    assert found == private.calibration
+    assert found["items"] == 3000 and list(found["ef"]) == [1, 10, 100]
+    assert list(found["ef"][10]) == [0.8, 0.9, 0.95, 0.98, 0.99, 0.999]
+    queries = rng.random((400, DIM), np.float32)
+    truth = private.exact_query(queries, k=10)[0]
+    for target in (0.9, 0.97, 0.99):
+        labels = private.knn_query(queries, k=10, target_recall=target)[0]
+        recall = np.mean([np.isin(a, b).mean() for a, b in zip(labels, truth, strict=True)])
+        assert recall > target - 0.02
+    one = private.knn_query(queries[0], k=10, target_recall=np.float32(0.99))[0]
+    assert np.array_equal(one, labels[:1])
+
+
+def test_refused(private, rng):
+    query = rng.random(DIM, np.float32)
+    assert private.calibration is None
+    with pytest.raises(navmap.InvalidInputError, match="calibrate"):
+        private.knn_query(query, target_recall=0.9)
+    private.calibrate(samples=50)
+    for wrong in (0, -1, 1.0, 0.9999, float("nan"), float("inf")):
+        with pytest.raises(navmap.InvalidInputError, match="recall"):
+            private.knn_query(query, target_recall=wrong)
+    with pytest.raises(navmap.InvalidInputError, match="one of ef and target_recall"):
+        private.knn_query(query, ef=10, target_recall=0.9)
+    with pytest.raises(TypeError):
+        private.knn_query(query, target_recall="much")
+    with pytest.raises(navmap.InvalidInputError):
+        private.calibrate(samples=0)
+    with pytest.raises(TypeError):
+        private.calibrate(progress=3)
+    with pytest.raises(navmap.InvalidInputError, match="live items"):
+        empty().calibrate()
+
+
+def empty():
+    index = navmap.Index("l2", DIM)
+    index.init_index(5)
+    return index
+
+
+def test_progress_ends_it(private):
+    told = []
+
+    def progress(done, total):
+        told.append((done, total))
+        raise RuntimeError("enough")
+
+    with pytest.raises(RuntimeError, match="enough"):
+        private.calibrate(samples=3000, progress=progress)
+    assert len(told) == 1 and told[0][0] <= told[0][1]
+    assert private.calibration is None
+
+
+def test_copies_files_and_pickles_keep_it(private, tmp_path):
+    found = private.calibrate(samples=50)
+    private.save_index(tmp_path / "sealed")
+    loaded = navmap.Index("l2", DIM)
+    loaded.load_index(tmp_path / "sealed")
+    for other in (loaded, copy.deepcopy(private), pickle.loads(pickle.dumps(private))):
+        assert other.calibration == found
+
+
+def test_directory(tmp_path, rng):
+    with navmap.create(tmp_path / "i", "cosine", DIM, M=6) as index:
+        filled(index, rng)
+        found = index.calibrate(samples=50)
+        index.add_items(rng.random((3000, DIM), np.float32))
+        assert index.calibration == found
+    with navmap.open(tmp_path / "i") as reader:
+        assert reader.calibration == found
+        reader.knn_query(rng.random(DIM, np.float32), k=3, target_recall=0.9)
+        with pytest.raises(navmap.ReadOnlyError):
+            reader.calibrate()
+    with navmap.open(tmp_path / "i", mode="r+") as index:
+        index.compact()
+        assert index.calibration["items"] == 6000
