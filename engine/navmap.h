@@ -224,8 +224,8 @@ struct navmap_add_options {
     uint32_t struct_size;
     uint32_t num_threads; /* 0 or 1 = the calling one; more: from the handle's crew */
     uint32_t
-        replace_deleted; /* 1 = new labels take the place of deleted items while there are any */
-    uint32_t reserved;
+        replace_deleted;   /* 1 = new labels take the place of deleted items while there are any */
+    uint32_t reproducible; /* 1 = the graph is the same whatever num_threads is; see below */
     navmap_progress
         *progress; /* NULL = none; on the calling thread, some 20 ms apart, at the end */
     void *progress_ctx;
@@ -240,6 +240,11 @@ struct navmap_add_options {
  * index with allow_replace_deleted a deleted label is updated by such a call only.
  * Up to 4 rows a thread are added by the calling thread alone; so is a batch in which a label
  * occurs twice.
+ * With `reproducible` the graph depends on the index, the seed, the rows and their order only, if
+ * nobody else changes the index meanwhile: rows are added some hundreds at a time, which are linked
+ * to what was there before them.  Threads share that work in a private index and in a bulk load of a
+ * directory; one adds alone where rows give labels new vectors, with replace_deleted, and when a
+ * directory is added to by and by.
  * The batch is validated as a whole first: NAVMAP_EINVAL (a NaN or infinity: row and column in
  * the detail; no number left for implicit labels), NAVMAP_EREPLACE (the two rules above, in
  * hnswlib's words) and NAVMAP_EFULL change nothing.  Later failures (NAVMAP_ENOSPC,

@@ -174,6 +174,9 @@ navmap_status store_item_enter(struct store *s, struct store_item *item) NAVMAP_
  * failure nothing is changed; the item is to be abandoned. */
 navmap_status store_item_take(struct store *s, uint32_t want_level,
                               struct store_item *item) NAVMAP_MUST_USE;
+/* A private index gets room for `items` items, so that none of them makes it move.  Write lock held
+ * exclusively.  NAVMAP_ENOMEM, NAVMAP_EFULL: no slot number is left. */
+navmap_status store_write_room(struct store *s, uint32_t items) NAVMAP_MUST_USE;
 /* Both in one, for who holds the write lock exclusively; on failure nothing is left to abandon. */
 navmap_status store_item_begin(struct store *s, uint64_t label, uint32_t want_level,
                                struct store_item *ret_item) NAVMAP_MUST_USE;

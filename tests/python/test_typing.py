@@ -35,7 +35,8 @@ SIGNATURES = {
         "allow_replace_deleted=False, *, codes='i8')"
     ),
     "Index.add_items": (
-        "(self, data, ids=None, num_threads=-1, replace_deleted=False, *, progress=None)"
+        "(self, data, ids=None, num_threads=-1, replace_deleted=False, *, progress=None, "
+        "reproducible=False)"
     ),
     "Index.knn_query": (
         "(self, data, k=1, num_threads=-1, filter=None, *, ef=None, allow_fewer=False, "

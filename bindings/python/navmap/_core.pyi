@@ -18,6 +18,7 @@ class Handle:
         num_threads: int,
         replace_deleted: bool,
         progress: Callable[[int, int], object] | None,
+        reproducible: bool,
         /,
     ) -> int: ...
     def search(

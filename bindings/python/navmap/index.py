@@ -148,6 +148,7 @@ class Index(Saved):
         replace_deleted: bool = False,
         *,
         progress: Callable[[int, int], object] | None = None,
+        reproducible: bool = False,
     ) -> None:
         """Add vectors, or give labels that exist new ones.
 
@@ -163,6 +164,10 @@ class Index(Saved):
             for these.  For an index made with allow_replace_deleted.
         progress: called as progress(done, total) some times a second and at the end, by the
             calling thread.  What it raises stops the adding.
+        reproducible: the graph is the same, byte for byte, whatever the number of threads and the
+            processor: it depends on the index, its `random_seed` and the rows in their order only,
+            if nobody else changes the index meanwhile.  Threads share the work of new labels in a
+            private index, and of a load that is most of a directory; all else one thread does.
 
         A label that is present gets the new vector; one that was marked deleted comes back with
         it (with allow_replace_deleted only if `replace_deleted` is given too).  Of a label that
@@ -181,7 +186,8 @@ class Index(Saved):
 
         Cost: about ef_construction * M distances a row, divided by the threads.  In a directory
         one call with many rows is much cheaper than many calls: each call syncs the disk.  The
-        graph is the same each time if one thread at a time adds, and differs a little otherwise.
+        graph is the same each time if one thread at a time adds, and differs a little otherwise, unless
+        `reproducible`.
         """
         threads = self._threads(num_threads)
         vectors = convert.vectors(data, self.dim)
@@ -189,7 +195,8 @@ class Index(Saved):
         if progress is not None and not callable(progress):
             raise TypeError(f"progress must be callable, not {type(progress).__name__}")
         replace = convert.boolean(replace_deleted, "replace_deleted")
-        self._handle.add(vectors, labels, threads, replace, progress)
+        same = convert.boolean(reproducible, "reproducible")
+        self._handle.add(vectors, labels, threads, replace, progress, same)
 
     def mark_deleted(self, label: SupportsIndex) -> None:
         """Take an item out of all results.  It keeps its place, and its label, in the index.

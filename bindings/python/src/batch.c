@@ -16,11 +16,11 @@ PyObject *handle_add(PyObject *object, PyObject *args)
     PyObject *vectors_arg, *labels_arg, *progress_arg, *result = NULL;
     Py_buffer vectors = {0}, labels = {0};
     uint32_t num_threads;
-    int replace_deleted;
+    int replace_deleted, reproducible;
     uint64_t added = 0;
 
-    if (!PyArg_ParseTuple(args, "OOO&pO:add", &vectors_arg, &labels_arg, number_u32, &num_threads,
-                          &replace_deleted, &progress_arg))
+    if (!PyArg_ParseTuple(args, "OOO&pOp:add", &vectors_arg, &labels_arg, number_u32, &num_threads,
+                          &replace_deleted, &progress_arg, &reproducible))
         return NULL;
     if (buffer_get(vectors_arg, "vectors", BUFFER_FLOAT32, 2, 0, &vectors) < 0)
         goto release;
@@ -42,6 +42,7 @@ PyObject *handle_add(PyObject *object, PyObject *args)
         .struct_size = sizeof options,
         .num_threads = num_threads,
         .replace_deleted = (uint32_t)replace_deleted,
+        .reproducible = (uint32_t)reproducible,
         .progress = progress_call,
         .progress_ctx = &context,
     };

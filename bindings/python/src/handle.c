@@ -312,7 +312,7 @@ static PyObject *handle_get_closed(PyObject *object, void *unused)
 
 static PyMethodDef HANDLE_METHODS[] = {
     {"add", handle_add, METH_VARARGS,
-     "add(vectors, labels, num_threads, replace_deleted, progress, /) -> int"},
+     "add(vectors, labels, num_threads, replace_deleted, progress, reproducible, /) -> int"},
     {"search", handle_search, METH_VARARGS,
      "search(exact, queries, ef, num_threads, filter, allow_fewer, labels, distances, /) -> None "
      "or (row, found)"},
