@@ -282,6 +282,11 @@ struct navmap_search_options {
     struct navmap_search_counts *ret_counts; /* NULL, or added to when the call ends */
     double target_recall; /* 0 = not used; else in the place of ef (which is 0): the one that
                              navmap_calibrate() found to reach it (navmap_recall.h) */
+    double stop; /* 0 = not used; else the walk ends when what is left is farther than 1 + stop
+                             times the k-th nearest found, by Euclidean distance (cosine: of vectors of
+                             length 1), though the beam is not full: ef can then be wide, and easy
+                             queries do not pay for it.  0.05 to 0.15, say; not for ip; no notice is
+                             taken of it where ef is above 512 */
 };
 
 /* The k nearest of each of nq queries (nq x dim), nearest first, ties by label: labels and

@@ -77,7 +77,7 @@ void pool_reset(struct pool *p, uint32_t ef, bool plain)
 {
     p->bound = INFINITY;
     p->ef = ef;
-    p->n = p->next = p->n_results = p->n_frontier = 0;
+    p->n = p->next = p->n_results = p->n_frontier = p->stop_at = 0;
     p->heaps = ef > POOL_LINE_MAX || p->wide;
     p->plain = plain;
     p->nearest = (struct pool_entry){INFINITY, 0, 0};

@@ -160,6 +160,8 @@ navmap_status query_begin(struct query *q)
         const struct target to = graph_target(&q->g, s, q->vector);
         slot = graph_descend(&q->g, s, &to, slot, level, 0);
         walk_begin(&q->walk, &q->g, s, &to, slot, 0, beam);
+        if (s->stop > 0)
+            pool_stop(&s->pool, (uint32_t)q->k, s->stop);
     }
     return NAVMAP_OK;
 }

@@ -54,6 +54,8 @@ struct tally {
 
 struct scratch {
     struct tally tally;
+    float
+        stop; /* of the call that has it: navmap_search_options.stop as pool_stop() takes it, or 0 */
     struct visited visited;
     struct pool pool;
     struct rank rank;

@@ -13,9 +13,10 @@
  *   mourn    of what a row has lost, those that no neighbour names         threads, by row
  *   settle   these get back (insert.c, A9); copies (A6), who was taken by none (A5), entry (A4)
  *
- * T1  A troop is a sixteenth of what is there, and some hundreds at most: members do not find each
- *     other, and must be few among those that they could find instead.  It is one as long as there
- *     is no more, and it ends with an item that will be the entry.
+ * T1  A troop is a 64th of what is there, and from 128 on a 512th: members do not find each other,
+ *     and must be few among those that they could find instead.  (A sixteenth cost half a point of
+ *     recall.)  It is one item as long as it would be none, and it ends with one that will be the
+ *     entry.
  * T2  While threads work nobody changes what they read: the write lock is held exclusively from
  *     enlist to settle, and the members' own rows are named by nobody before swap.
  * T3  All that can fail comes before enlist.
@@ -29,7 +30,9 @@
 #include "engine/select.h"
 #include "storage/fail.h"
 
-#define SHARE 16u        /* T1 */
+#define SHARE 64u        /* T1: at first */
+#define SHARE_LATER 512u /* T1: when that is more than */
+#define MANY 128u
 #define MOST 512u        /* T1; and not longer than some 50 ms without a sign of life */
 #define BYTES (8u << 20) /* of new rows, as many as are likely */
 #define LEVELS (LAYOUT_LEVEL_MAX + 1u)
@@ -147,8 +150,10 @@ static navmap_status enlist(struct together *t, uint64_t row)
 {
     struct troop *p = t->troop;
     const struct disk_root root = store_root(t->ix->store);
-    const uint64_t share = (root.n_live + root.n_deleted) / SHARE;
-    uint64_t want = share < p->most ? share : p->most;
+    const uint64_t there = root.n_live + root.n_deleted;
+    uint64_t want = there / SHARE < MANY ? there / SHARE : MANY;
+    want = there / SHARE_LATER > want ? there / SHARE_LATER : want;
+    want = want < p->most ? want : p->most;
     want = want < t->n - row ? want : t->n - row;
     p->entry = root.entry;
     p->n = p->n_links = 0;

@@ -40,7 +40,7 @@ SIGNATURES = {
     ),
     "Index.knn_query": (
         "(self, data, k=1, num_threads=-1, filter=None, *, ef=None, allow_fewer=False, "
-        "target_recall=None)"
+        "target_recall=None, stop=None)"
     ),
     "Index.exact_query": "(self, data, k=1, *, filter=None, num_threads=-1, allow_fewer=False)",
     "Index.mark_deleted": "(self, label)",
@@ -202,22 +202,22 @@ def test_the_extension_takes_nothing_but_exact_arguments(make):
     readonly = one.copy()
     readonly.flags.writeable = False
     for arguments, error in [
-        ((good.astype(np.float64), None, 1, False, None), TypeError),
-        ((good.astype(">f4"), None, 1, False, None), TypeError),
-        ((good.astype(np.int32), None, 1, False, None), TypeError),
-        ((np.zeros((4, 2), np.float32).T, None, 1, False, None), (ValueError, BufferError)),
-        ((good[:, ::2], None, 1, False, None), (ValueError, BufferError)),
-        ((good[0], None, 1, False, None), TypeError),
-        ((good[:, :3].copy(), None, 1, False, None), ValueError),
-        ((good, labels[:1], 1, False, None), ValueError),
-        ((good, labels.astype(np.int64), 1, False, None), TypeError),
-        ((good, labels.astype(np.uint32), 1, False, None), TypeError),
-        ((good, [0, 1], 1, False, None), TypeError),
-        ((b"12345678", None, 1, False, None), TypeError),
+        ((good.astype(np.float64), None, 1, False, None, False), TypeError),
+        ((good.astype(">f4"), None, 1, False, None, False), TypeError),
+        ((good.astype(np.int32), None, 1, False, None, False), TypeError),
+        ((np.zeros((4, 2), np.float32).T, None, 1, False, None, False), (ValueError, BufferError)),
+        ((good[:, ::2], None, 1, False, None, False), (ValueError, BufferError)),
+        ((good[0], None, 1, False, None, False), TypeError),
+        ((good[:, :3].copy(), None, 1, False, None, False), ValueError),
+        ((good, labels[:1], 1, False, None, False), ValueError),
+        ((good, labels.astype(np.int64), 1, False, None, False), TypeError),
+        ((good, labels.astype(np.uint32), 1, False, None, False), TypeError),
+        ((good, [0, 1], 1, False, None, False), TypeError),
+        ((b"12345678", None, 1, False, None, False), TypeError),
         ((good,), TypeError),
-        ((good, labels, -1, False, None), OverflowError),
-        ((good, labels, 2**32, False, None), OverflowError),
-        ((good, labels, None, False, None), TypeError),
+        ((good, labels, -1, False, None, False), OverflowError),
+        ((good, labels, 2**32, False, None, False), OverflowError),
+        ((good, labels, None, False, None, False), TypeError),
     ]:
         with pytest.raises(error):
             handle.add(*arguments)

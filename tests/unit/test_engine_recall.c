@@ -299,6 +299,46 @@ static void test_refused(void **state)
 
 /* Kept ----------------------------------------------------------------------------------------*/
 
+/* A wide beam that is told to stop finds as much as it did for fewer distances. */
+static void test_stop(void **state)
+{
+    (void)state;
+    const uint32_t n = scaled(8000, 4);
+    float *v = random_vectors(&rng, n + NQ, DIM), d[NQ * 10];
+    static uint64_t labels[NQ * 10], truth[NQ * 10];
+    struct navmap_search_counts plain = {0}, early = {0};
+    navmap_index *ix = make(NULL, NAVMAP_COSINE, 0);
+    fill(ix, v, n);
+    const float *q = v + (size_t)n * DIM;
+    assert_ok(navmap_search_exact(ix, NQ, q, 10, NULL, truth, d, NULL));
+    struct navmap_search_options o = {.struct_size = sizeof o, .ef = 60, .ret_counts = &plain};
+    uint32_t hits[2] = {0};
+    for (uint32_t turn = 0; turn < 2; turn++) {
+        assert_ok(navmap_search(ix, NQ, q, 10, &o, labels, d, NULL));
+        for (uint32_t i = 0; i < NQ * 10; i++)
+            for (uint32_t j = i / 10 * 10; j < i / 10 * 10 + 10; j++)
+                hits[turn] += labels[i] == truth[j];
+        o.ef = 120;
+        o.stop = 0.15;
+        o.ret_counts = &early;
+    }
+    print_message("%u and %u found, %llu and %llu measured\n", hits[0], hits[1],
+                  (unsigned long long)plain.measured, (unsigned long long)early.measured);
+    assert_true(hits[1] + NQ / 10 > hits[0] && early.measured < plain.measured);
+    static const double wrong[] = {-0.1, 1e7, NAN, INFINITY};
+    for (uint32_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        o.stop = wrong[i];
+        assert_status(navmap_search(ix, 1, q, 1, &o, labels, d, NULL), NAVMAP_EINVAL);
+    }
+    assert_ok(navmap_close(ix));
+    ix = make(NULL, NAVMAP_IP, 0);
+    fill(ix, v, 10);
+    o.stop = 0.1;
+    assert_status(navmap_search(ix, 1, q, 1, &o, labels, d, NULL), NAVMAP_EINVAL);
+    assert_ok(navmap_close(ix));
+    free(v);
+}
+
 static int stop(void *ctx, uint64_t done, uint64_t total)
 {
     (void)done;
@@ -391,6 +431,7 @@ int main(void)
         cmocka_unit_test(test_beside_changes),
         cmocka_unit_test(test_few),
         cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_stop),
         cmocka_unit_test(test_interrupted),
         cmocka_unit_test_setup_teardown(test_kept, make_dir, remove_dir),
     };

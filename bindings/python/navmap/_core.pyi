@@ -31,6 +31,7 @@ class Handle:
         allow_fewer: bool,
         labels: npt.NDArray[np.uint64],
         distances: npt.NDArray[np.float32],
+        stop: float = 0.0,
         /,
     ) -> tuple[int, int] | None: ...
     def delete(self, label: int, /) -> None: ...

@@ -179,6 +179,7 @@ class Held:
         allow_fewer: bool,
         *,
         exact: bool,
+        stop: float = 0.0,
     ) -> tuple[Labels, Floats]:
         k = convert.size(k, "k")
         threads = self._threads(num_threads)
@@ -194,7 +195,9 @@ class Held:
         except (MemoryError, ValueError):  # NumPy's ValueError: more than fits an address space
             raise OutOfMemoryError(f"no memory for the results: {shape[0]} x {k}") from None
         beam = min(max(ef, 1), convert.U32_MAX)  # 0 would be the engine's default, not the least
-        fewer = handle.search(exact, queries, beam, threads, sieve, allow_fewer, labels, distances)
+        fewer = handle.search(
+            exact, queries, beam, threads, sieve, allow_fewer, labels, distances, stop
+        )
         if fewer is not None:
             row, found = fewer
             stats = handle.stats()

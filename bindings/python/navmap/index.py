@@ -299,6 +299,7 @@ class Index(Saved):
         ef: SupportsIndex | None = None,
         allow_fewer: bool = False,
         target_recall: float | None = None,
+        stop: float | None = None,
     ) -> tuple[Labels, Floats]:
         """The k nearest items of each query, approximately.
 
@@ -319,6 +320,10 @@ class Index(Saved):
             +inf, instead of raising.
         target_recall: in the place of `ef`, the share of the true nearest that is to be found, above
             0 and up to 0.999: takes the ef that `calibrate` found to reach it.
+        stop: end the search when what is left to look at is farther than 1 + stop times the k-th
+            nearest found (by Euclidean distance, for "l2" and "cosine"), though it is fewer than
+            `ef`.  With a wide ef, up to 512, and a stop of 0.05 to 0.15 easy queries end early and
+            hard ones go on: fewer distances for the same recall than by ef alone.
 
         Returns (labels, distances): uint64 and float32 arrays of shape (rows, k), new and
         C-contiguous, nearest first, ties by label.
@@ -334,14 +339,15 @@ class Index(Saved):
         if target_recall is not None:
             ef = self._aim(k, target_recall, ef)
         if type(data) is np.ndarray and data.dtype is _FLOAT32 and data.size == self._dim:
-            plain = type(k) is type(num_threads) is int and num_threads == -1
+            plain = type(k) is type(num_threads) is int and num_threads == -1 and stop is None
             if plain and filter is None and allow_fewer is False:
                 answer = self._alone(data, k, self._ef if ef is None else ef)
                 if answer is not None:
                     return answer
         beam = self._ef if ef is None else convert.size(ef, "ef")
         fewer = convert.boolean(allow_fewer, "allow_fewer")
-        return self._search(data, k, beam, num_threads, filter, fewer, exact=False)
+        share = 0.0 if stop is None else float(stop)
+        return self._search(data, k, beam, num_threads, filter, fewer, exact=False, stop=share)
 
     def _aim(self, k: SupportsIndex, target_recall: float, ef: SupportsIndex | None) -> int:
         if ef is not None:

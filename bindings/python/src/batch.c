@@ -72,10 +72,11 @@ PyObject *handle_search(PyObject *object, PyObject *args)
     Py_buffer queries = {0}, allowed = {0}, labels = {0}, distances = {0};
     uint32_t ef, num_threads;
     int exact, allow_fewer;
+    double stop = 0;
 
-    if (!PyArg_ParseTuple(args, "pOO&O&OpOO:search", &exact, &queries_arg, number_u32, &ef,
+    if (!PyArg_ParseTuple(args, "pOO&O&OpOO|d:search", &exact, &queries_arg, number_u32, &ef,
                           number_u32, &num_threads, &filter_arg, &allow_fewer, &labels_arg,
-                          &distances_arg))
+                          &distances_arg, &stop))
         return NULL;
     if (buffer_get(queries_arg, "queries", BUFFER_FLOAT32, 2, 0, &queries) < 0 ||
         buffer_get(labels_arg, "labels", BUFFER_UINT64, 2, 1, &labels) < 0 ||
@@ -100,7 +101,8 @@ PyObject *handle_search(PyObject *object, PyObject *args)
         .options = {.struct_size = sizeof call.options,
                     .ef = ef,
                     .allow_fewer = (uint32_t)allow_fewer,
-                    .num_threads = num_threads},
+                    .num_threads = num_threads,
+                    .stop = stop},
         .queries = queries.buf,
         .rows = (uint64_t)queries.shape[0],
         .dim = self->dim,
