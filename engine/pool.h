@@ -26,7 +26,7 @@
 
 #include "storage/status.h"
 
-#define POOL_LINE_MAX 512u
+#define POOL_LINE_MAX 2048u
 #define POOL_ROOM (POOL_LINE_MAX + 32u) /* vectors of 16 are read beyond the end */
 #define POOL_EXPANDED 0x80000000u
 #define POOL_WORD 1u /* P6 */

@@ -119,9 +119,9 @@ static bool nothing_dead(const struct view *v)
            view_load64(&root->n_dead, memory_order_relaxed) == 0;
 }
 
-/* By their codes the last of the k nearest change places with those behind them, and in a beam of no
- * more than k they are lost before they are measured: 100 of 100 found 0.977 of what is there where
- * the vectors find 0.985, and so do 104. */
+/* By their codes the last of the k nearest change places with those behind them, and in a beam of
+ * no more than k they are lost before they are measured: 100 of 100 found 0.977 of what is there
+ * where the vectors find 0.985, and so do 104. */
 static uint32_t beam_of(const struct query *q)
 {
     uint64_t beam = q->ef, least = q->k + q->k / 16 + 1;

@@ -114,12 +114,13 @@ static void run(struct pool *p, struct rng *r, uint32_t ef, uint32_t offers,
 static void test_all_results(void **state)
 {
     (void)state;
-    static const uint32_t efs[] = {1, 2, 3, 10, 100, 511, 512, 513, 800};
+    static const uint32_t efs[] = {
+        1, 2, 3, 10, 100, POOL_LINE_MAX - 1, POOL_LINE_MAX, POOL_LINE_MAX + 1};
     struct rng r = test_rng();
     struct pool p = {0};
     for (uint32_t i = 0; i < sizeof efs / sizeof *efs; i++) {
         run(&p, &r, efs[i], 40, 100);
-        run(&p, &r, efs[i], 700, 100);
+        run(&p, &r, efs[i], POOL_LINE_MAX + 200, 100);
     }
     pool_free(&p);
 }
@@ -130,9 +131,9 @@ static void test_few_results(void **state)
     struct rng r = test_rng();
     struct pool p = {0};
     bool switched = false;
-    for (uint32_t share = 0; share <= 60; share += 10)
-        for (uint32_t ef = 1; ef <= 1000; ef = ef * 3 + 1) {
-            run(&p, &r, ef, 900, share);
+    for (uint32_t share = 0; share <= 60; share += 20)
+        for (uint32_t ef = 1; ef <= 1000; ef = ef * 4 + 1) {
+            run(&p, &r, ef, POOL_LINE_MAX * 3 / 2, share);
             switched |= p.heaps && ef <= POOL_LINE_MAX;
         }
     assert_true(switched); /* a line full of nodes that are no results */
@@ -143,24 +144,25 @@ static void test_few_results(void **state)
 static void test_full_line_of_both(void **state)
 {
     (void)state;
-    static const uint32_t efs[] = {1, 5, 100, 511, 512};
+    static const uint32_t efs[] = {1, 5, 100, POOL_LINE_MAX - 1, POOL_LINE_MAX};
+    enum { FIRST = 4096, NONE = 4096 };
     struct pool p = {0};
     for (uint32_t i = 0; i < sizeof efs / sizeof *efs; i++) {
         uint32_t ef = efs[i], n, got = 0, id;
-        assert_ok(pool_reserve(&p, ef, 3000));
+        assert_ok(pool_reserve(&p, ef, FIRST + NONE));
         pool_reset(&p, ef, false);
         for (uint32_t j = 1; j <= ef; j++)
             pool_offer(&p, 5000.0f + (float)j, j, 1);
-        for (uint32_t j = 0; j < 1500; j++)
-            pool_offer(&p, (float)(j * 7 % 1500), 1000 + j, 0);
+        for (uint32_t j = 0; j < NONE; j++)
+            pool_offer(&p, (float)(j * 7 % NONE), FIRST + j, 0);
         assert_true(p.heaps);
         assert_true(p.bound == 5000.0f + (float)ef);
         for (float last = -1; pool_next(&p, &id); got++) {
-            float dist = id >= 1000 ? (float)((id - 1000) * 7 % 1500) : 5000.0f + (float)id;
+            float dist = id >= FIRST ? (float)((id - FIRST) * 7 % NONE) : 5000.0f + (float)id;
             assert_true(dist > last);
             last = dist;
         }
-        assert_int_equal(got, 1500 + ef);
+        assert_int_equal(got, NONE + ef);
         const struct pool_entry *found = pool_finish(&p, &n);
         assert_int_equal(n, ef);
         for (uint32_t j = 0; j < n; j++)
