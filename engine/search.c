@@ -237,8 +237,10 @@ static void answer_rows(void *ctx, uint32_t worker)
     navmap_status status = NAVMAP_OK;
     for (uint32_t i = 0; i < n && status == NAVMAP_OK; i++) {
         status = scratch_take(&b->ix->shelf, b->ix->layout, &s[i]);
-        if (status == NAVMAP_OK)
+        if (status == NAVMAP_OK) {
             s[i]->stop = b->stop;
+            s[i]->tally = (struct tally){0}; /* of adding */
+        }
     }
     if (status != NAVMAP_OK)
         fail_batch(b, status);

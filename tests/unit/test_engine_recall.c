@@ -245,7 +245,7 @@ static void test_beside_changes(void **state)
 static void test_few(void **state)
 {
     (void)state;
-    float *v = random_vectors(&rng, 60, DIM);
+    float *v = random_vectors(&rng, NQ, DIM);
     navmap_index *ix = make(NULL, NAVMAP_L2, 0);
     assert_status(navmap_calibrate(ix, NULL, NULL), NAVMAP_EINVAL);
     fill(ix, v, 1);
@@ -253,7 +253,7 @@ static void test_few(void **state)
     assert_int_equal(calibration(ix).items, 0);
     fill(ix, v + DIM, 59);
     assert_int_equal(calibrate(ix, 1, 0).items, 60);
-    assert_true(reached(ix, v, 50, 0.98) > 0.97);
+    assert_true(reached(ix, v, 5, 0.80) > 0.80);
     assert_ok(navmap_close(ix));
     free(v);
 }
@@ -299,7 +299,7 @@ static void test_refused(void **state)
 
 /* Kept ----------------------------------------------------------------------------------------*/
 
-/* A wide beam that is told to stop finds as much as it did for fewer distances. */
+/* A beam that is told when to stop finds nearly as much for fewer distances. */
 static void test_stop(void **state)
 {
     (void)state;
@@ -311,20 +311,19 @@ static void test_stop(void **state)
     fill(ix, v, n);
     const float *q = v + (size_t)n * DIM;
     assert_ok(navmap_search_exact(ix, NQ, q, 10, NULL, truth, d, NULL));
-    struct navmap_search_options o = {.struct_size = sizeof o, .ef = 60, .ret_counts = &plain};
+    struct navmap_search_options o = {.struct_size = sizeof o, .ef = 200, .ret_counts = &plain};
     uint32_t hits[2] = {0};
     for (uint32_t turn = 0; turn < 2; turn++) {
         assert_ok(navmap_search(ix, NQ, q, 10, &o, labels, d, NULL));
         for (uint32_t i = 0; i < NQ * 10; i++)
             for (uint32_t j = i / 10 * 10; j < i / 10 * 10 + 10; j++)
                 hits[turn] += labels[i] == truth[j];
-        o.ef = 120;
-        o.stop = 0.15;
+        o.stop = 0.25;
         o.ret_counts = &early;
     }
     print_message("%u and %u found, %llu and %llu measured\n", hits[0], hits[1],
                   (unsigned long long)plain.measured, (unsigned long long)early.measured);
-    assert_true(hits[1] + NQ / 10 > hits[0] && early.measured < plain.measured);
+    assert_true(hits[1] + NQ / 10 > hits[0] && early.measured < plain.measured * 4 / 5);
     static const double wrong[] = {-0.1, 1e7, NAN, INFINITY};
     for (uint32_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         o.stop = wrong[i];
