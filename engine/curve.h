@@ -1,7 +1,7 @@
 /* curve.h -- from recall to ef: the curve that ROOT keeps, made of measurements and read again.
  *
- * What is missed, 1 - recall, falls with ef about as a power of it, and so does ef grow with k: both
- * are read between two points on logarithmic scales.
+ * What is missed, 1 - recall, falls about as a power of ef, and ef grows as one of k: both are read
+ * between two points on logarithmic scales.
  *
  * R1  A curve comes from a file, and beside a writer it may be half of an older one: whatever it
  *     holds, an ef comes out, of at most what a search bounds it by.

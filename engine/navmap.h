@@ -242,8 +242,8 @@ struct navmap_add_options {
  * occurs twice.
  * With `reproducible` the graph depends on the index, the seed, the rows and their order only, if
  * nobody else changes the index meanwhile: rows are added some hundreds at a time, which are linked
- * to what was there before them.  Threads share that work in a private index and in a bulk load of a
- * directory; one adds alone where rows give labels new vectors, with replace_deleted, and when a
+ * to what was there before them.  Threads share that work in a private index and in a bulk load of
+ * a directory; one adds alone where rows give labels new vectors, with replace_deleted, and when a
  * directory is added to by and by.
  * The batch is validated as a whole first: NAVMAP_EINVAL (a NaN or infinity: row and column in
  * the detail; no number left for implicit labels), NAVMAP_EREPLACE (the two rules above, in
@@ -282,11 +282,11 @@ struct navmap_search_options {
     struct navmap_search_counts *ret_counts; /* NULL, or added to when the call ends */
     double target_recall; /* 0 = not used; else in the place of ef (which is 0): the one that
                              navmap_calibrate() found to reach it (navmap_recall.h) */
-    double stop; /* 0 = not used; else the walk ends when what is left is farther than 1 + stop
-                             times the k-th nearest found, by Euclidean distance (cosine: of vectors of
-                             length 1), though the beam is not full: ef can then be wide, and easy
-                             queries do not pay for it.  0.05 to 0.15, say; not for ip; no notice is
-                             taken of it where ef is above 512 */
+    /* 0 = not used; else the walk ends when what is left is farther than 1 + stop times the k-th
+     * nearest found, by Euclidean distance (cosine: of vectors of length 1), though the beam is not
+     * full: ef can then be wide, and easy queries do not pay for it.  0.05 to 0.15, say.  Not for
+     * ip; and no notice is taken of it where ef is above 2048. */
+    double stop;
 };
 
 /* The k nearest of each of nq queries (nq x dim), nearest first, ties by label: labels and

@@ -158,6 +158,21 @@ static void heaps_offer(struct pool *p, struct pool_entry e)
         p->bound = p->entries[0].dist;
 }
 
+void pool_cut(struct pool *p)
+{
+    const uint32_t at = p->stop_at + (p->n - p->n_results);
+    if (at > p->n)
+        return;
+    const float kth = p->dists[at - 1], limit = kth > 0 ? kth * p->stop : kth;
+    if (!(limit < p->bound))
+        return;
+    p->bound = limit;
+    while (p->dists[p->n - 1] > limit) {
+        p->n--;
+        p->n_results -= p->plain || p->words[p->n] != 0;
+    }
+}
+
 static struct pool_entry line_at(const struct pool *p, uint32_t i)
 {
     return (struct pool_entry){p->dists[i], p->ids[i] & ~POOL_EXPANDED,

@@ -72,6 +72,9 @@ static inline void pool_stop(struct pool *p, uint32_t k, float times)
     p->stop = times;
 }
 
+/* P7, on a line: the distances have changed.  Apart, since most searches have no such limit. */
+void pool_cut(struct pool *p);
+
 /* Each id at most once per search.  Costs nothing when dist >= bound. */
 void pool_offer(struct pool *p, float dist, uint32_t id, uint32_t word);
 /* The nearest node not expanded yet, which is expanded now; false when none can matter. */

@@ -58,6 +58,30 @@ def test_refused(private, rng):
         empty().calibrate()
 
 
+def test_stop(private, rng):
+    """Fewer distances; what is found is still the nearest of what was met."""
+    queries = rng.random((200, DIM), np.float32)
+    truth = private.exact_query(queries, k=5)[0]
+    found = {}
+    for stop in (None, 0.05, 0.5, 1000):
+        labels = private.knn_query(queries, k=5, ef=100, stop=stop)[0]
+        found[stop] = np.mean([np.isin(a, b).mean() for a, b in zip(labels, truth, strict=True)])
+    assert found[0.05] < found[None] == found[1000]
+    assert found[0.5] > found[None] - 0.02
+    one = private.knn_query(queries[7], k=5, ef=100, stop=1000)[0]
+    assert np.array_equal(one[0], labels[7])
+    for wrong in (-0.1, 1e9, float("nan")):
+        with pytest.raises(navmap.InvalidInputError, match="stop"):
+            private.knn_query(queries, k=5, stop=wrong)
+    with pytest.raises(TypeError):
+        private.knn_query(queries, k=5, stop="early")
+    other = navmap.Index("ip", DIM)
+    other.init_index(5)
+    other.add_items(queries[:3])
+    with pytest.raises(navmap.InvalidInputError, match="inner products"):
+        other.knn_query(queries[0], stop=0.1)
+
+
 def empty():
     index = navmap.Index("l2", DIM)
     index.init_index(5)

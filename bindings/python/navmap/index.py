@@ -322,14 +322,15 @@ class Index(Saved):
             0 and up to 0.999: takes the ef that `calibrate` found to reach it.
         stop: end the search when what is left to look at is farther than 1 + stop times the k-th
             nearest found (by Euclidean distance, for "l2" and "cosine"), though it is fewer than
-            `ef`.  With a wide ef, up to 512, and a stop of 0.05 to 0.15 easy queries end early and
+            `ef`.  With a wide ef, up to 2,048, and a stop of 0.05 to 0.15 easy queries end early and
             hard ones go on: fewer distances for the same recall than by ef alone.
 
         Returns (labels, distances): uint64 and float32 arrays of shape (rows, k), new and
         C-contiguous, nearest first, ties by label.
 
         Raises `InvalidInputError` for a wrong shape or dimension, a NaN or an infinity, and for a
-        `target_recall` that is out of range, beside `ef`, or without `calibrate`;
+        `target_recall` that is out of range, beside `ef`, or without `calibrate`, and a `stop` below
+        0 or with the space "ip";
         `FewerResultsError` when fewer than k live items exist that pass the filter.  If the graph
         leads to too few, all vectors are looked at before that is said.
 
@@ -346,13 +347,14 @@ class Index(Saved):
                     return answer
         beam = self._ef if ef is None else convert.size(ef, "ef")
         fewer = convert.boolean(allow_fewer, "allow_fewer")
-        share = 0.0 if stop is None else float(stop)
+        share = 0.0 if stop is None else convert.real(stop, "stop")
         return self._search(data, k, beam, num_threads, filter, fewer, exact=False, stop=share)
 
     def _aim(self, k: SupportsIndex, target_recall: float, ef: SupportsIndex | None) -> int:
         if ef is not None:
             raise InvalidInputError("give one of ef and target_recall")
-        return self._handle.ef_for_recall(convert.size(k, "k"), float(target_recall))
+        share = convert.real(target_recall, "target_recall")
+        return self._handle.ef_for_recall(convert.size(k, "k"), share)
 
     def _alone(
         self, query: npt.NDArray[np.float32], k: int, ef: Any

@@ -314,7 +314,7 @@ static PyMethodDef HANDLE_METHODS[] = {
     {"add", handle_add, METH_VARARGS,
      "add(vectors, labels, num_threads, replace_deleted, progress, reproducible, /) -> int"},
     {"search", handle_search, METH_VARARGS,
-     "search(exact, queries, ef, num_threads, filter, allow_fewer, labels, distances, stop=0, "
+     "search(exact, queries, ef, num_threads, filter, allow_fewer, labels, distances, stop, "
      "/) -> None "
      "or (row, found)"},
     {"delete", handle_delete, METH_O, "delete(label, /)"},
