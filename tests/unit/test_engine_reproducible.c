@@ -149,11 +149,11 @@ static void test_updates(void **state)
 static void test_directory(void **state)
 {
     (void)state;
-    const uint64_t payload = 32 + 64 + 128, n = scaled((32u << 20) / payload + 1000, 1);
-    float *v = random_vectors(&rng, n + 300, DIM);
+    const uint64_t payload = 32 + 64 + 128, n = (32u << 20) / payload + 1000;
     navmap_index *ix[2];
     if (getenv("NAVMAP_SHORT"))
         skip();
+    float *v = random_vectors(&rng, n + 300, DIM);
     for (uint32_t i = 0; i < 2; i++) {
         char path[128];
         (void)snprintf(path, sizeof path, "%s-%u", test_path, i);
