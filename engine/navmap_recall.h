@@ -45,7 +45,8 @@ struct navmap_calibrate_options {
  * all vectors.  `options` and `ret_calibration` may be NULL.  Searches and changes go on meanwhile;
  * the latter blur the result.  It is durable as navmap_add() is.
  * Kept by navmap_save(), a bulk load and, with an output, navmap_compact(); in place, that measures
- * anew.  Another M loses it.  Growth makes it optimistic: see navmap_ef_for_recall().
+ * anew.  Another M loses it.  Growth makes it optimistic: with twice the items a recall of .95 is
+ * lower by some 1.3 points; calibrate again then.
  *   NAVMAP_EINVAL      a flat index, where every search is exact; fewer than two live items
  *   NAVMAP_EREADONLY, NAVMAP_EPOISONED, NAVMAP_ENOMEM, NAVMAP_EINTERRUPTED
  * Cost: samples exact scans, made 32 at a time, and some thousand searches; 350,000 x 100 take

@@ -204,11 +204,12 @@ static void test_wide(void **state)
     (void)state;
     const struct navmap_options o = {
         .struct_size = sizeof o, .dim = DIM, .M = 300, .ef_construction = 300};
-    float *v = random_vectors(&rng, 900, DIM);
+    const uint32_t n = scaled(900, 2);
+    float *v = random_vectors(&rng, n, DIM);
     navmap_index *ix[2];
     for (uint32_t i = 0; i < 2; i++) {
         assert_ok(navmap_new(&o, &ix[i]));
-        add(ix[i], 900, v, NULL, i + 1, false);
+        add(ix[i], n, v, NULL, i + 1, false);
     }
     compare(ix, 2);
     free(v);
