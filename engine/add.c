@@ -419,6 +419,7 @@ navmap_status navmap_add(navmap_index *index, uint64_t n, const float *vectors,
         return fail(NAVMAP_EINVAL, "navmap_add: reproducible is %u, must be 0 or 1",
                     o.reproducible);
     TRY(index_check_finite(index, "navmap_add", vectors, n));
+    TRY(index_check_range(index, "navmap_add", vectors, n));
     if (n == 0)
         return NAVMAP_OK;
     struct batch b = {.n = n,

@@ -54,7 +54,7 @@ navmap_status bulk_begin(navmap_index *ix, uint64_t n, navmap_index **ret_to)
     navmap_status status = describe(&r, ix, &what);
     if (status == NAVMAP_OK) {
         what.expected = what.n + n;
-        status = store_remake(ix->store, &what, &made);
+        status = store_remake(ix->store, ix->store, &what, &made);
     }
     regraph_end(&r);
     TRY(status);

@@ -59,7 +59,11 @@ static bool take_sample(struct calibration *c, const struct view *v, uint32_t sl
     uint32_t word = atomic_load_explicit(view_state(v, slot), memory_order_acquire);
     if (STATE_STATUS(word) != SLOT_LIVE || TAG_LEVEL(view_tag_up(v, slot)) != 0)
         return false;
-    memcpy(c->vectors + (size_t)c->n * dim, view_vec(v, slot), dim * sizeof(float));
+    float *vector = c->vectors + (size_t)c->n * dim;
+    if (c->ix->layout->scalar == LAYOUT_F16)
+        distance_widen(view_vec(v, slot), dim, vector);
+    else
+        memcpy(vector, view_vec(v, slot), dim * sizeof *vector);
     fence_acquire(); /* pairing "payload" */
     c->slots[c->n] = slot;
     return atomic_load_explicit(view_state(v, slot), memory_order_relaxed) == word;
@@ -107,7 +111,7 @@ struct group {
 };
 
 static void measure_block(const struct calibration *c, struct group *g, const uint32_t *slots,
-                          const float *const *vectors, uint32_t n)
+                          const void *const *vectors, uint32_t n)
 {
     const struct distance *d = &c->ix->distance;
     float dists[BLOCK];
@@ -124,7 +128,7 @@ static void measure_block(const struct calibration *c, struct group *g, const ui
 static void scan(const struct calibration *c, const struct view *v, struct group *g)
 {
     uint32_t slots[BLOCK], n = 0;
-    const float *vectors[BLOCK];
+    const void *vectors[BLOCK];
     uint32_t nslots = extent_slots(view_load64(&view_root(v)->extent, memory_order_acquire));
     nslots = nslots < view_slots(v) ? nslots : view_slots(v);
     for (uint32_t slot = 1; slot < nslots; slot++) {
@@ -189,17 +193,21 @@ static void find_truth(void *ctx, uint32_t worker)
 static navmap_status search_sample(const struct calibration *c, struct scratch *s, uint32_t i,
                                    uint64_t *ret_right)
 {
-    bool retry;
+    bool again = true;
     struct query q = {.ix = c->ix,
                       .s = s,
                       .vector = c->vectors + (size_t)i * c->ix->layout->dim,
                       .k = c->k,
                       .ef = c->ef,
                       .self = c->slots[i]}; /* H1 */
-    TRY(query_begin(&q));
-    while (q.walking && walk_step(&q.walk))
-        ;
-    TRY(query_end(&q, &retry));
+    rank_reset(&s->rank, 1);
+    while (again) {
+        TRY(query_begin(&q));
+        query_scan(&(struct query *){&q}, 1);
+        while (q.walking && walk_step(&q.walk))
+            ;
+        TRY(query_end(&q, &again));
+    }
     for (uint64_t j = 0; j < s->rank.n; j++)
         *ret_right += s->rank.hits[j].dist <= c->limits[i][c->curve]; /* H2 */
     return NAVMAP_OK;
@@ -370,8 +378,6 @@ navmap_status index_aim(navmap_index *ix, uint64_t k, struct navmap_search_optio
 navmap_status index_calibrate_again(navmap_index *ix, uint32_t threads)
 {
     const struct navmap_calibrate_options o = {.struct_size = sizeof o, .num_threads = threads};
-    if (store_root_between(ix->store).curve_items == 0)
-        return NAVMAP_OK;
     navmap_status status = navmap_calibrate(ix, &o, NULL);
     return status == NAVMAP_EPOISONED ? status : NAVMAP_OK;
 }

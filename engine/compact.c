@@ -1,8 +1,8 @@
 /* compact.c -- navmap_compact(): what is not needed left out, and the rest in a better order.
  *
- *   choose what stays, mend the rows around what does not (regraph.c)
- *   -> an order of the items (order.c) -> written: the next generation of a directory, fresh memory
- *   for a private index, or an output, which may first be built anew with another M
+ *   choose what stays, mend the rows around what does not (regraph.c), or build them anew with
+ *   another M -> an order of the items (order.c)
+ *   -> written: the next generation of a directory, fresh memory for a private index, or an output
  *
  * Until the writing is done nothing of the index has changed, so stopping is always sound.
  */
@@ -24,9 +24,17 @@ struct compaction {
     uint32_t *slots; /* in the order in which they are written */
     uint64_t written;
     struct sealing what;
+    struct recoding recode;
 };
 
 /* Order -----------------------------------------------------------------------------------------*/
+
+static navmap_status ordered_some(void *ctx, uint32_t done)
+{
+    struct compaction *c = ctx;
+    atomic_fetch_add(&c->toil.done, done);
+    return toil_tell(&c->toil);
+}
 
 static navmap_status order_items(struct compaction *c)
 {
@@ -34,15 +42,26 @@ static navmap_status order_items(struct compaction *c)
     const uint64_t words = (uint64_t)r->n * r->g.M0;
     uint32_t *rows = malloc((words + 1) * sizeof *rows);
     uint32_t *nodes = malloc(((size_t)r->n + 1) * sizeof *nodes);
+    uint8_t *levels = malloc((size_t)r->n + 1);
     navmap_status status = NAVMAP_OK;
-    if (!rows || !nodes) {
+    c->toil.total += r->n;
+    if (!rows || !nodes || !levels) {
         status = fail(NAVMAP_ENOMEM, "no memory to order %u items", r->n);
     } else {
         for (uint64_t i = 0; i < words; i++)
             rows[i] = r->item[r->rows[i]]; /* item 0 of slot 0: none */
-        const struct order_graph g = {r->n, r->g.M0, rows, r->item[r->entry] - 1};
+        for (uint32_t i = 0; i < r->n; i++)
+            levels[i] = (uint8_t)TAG_LEVEL(edit_up(r->g.edit, r->slots[i]));
+        const struct order_graph g = {.n = r->n,
+                                      .width = r->g.M0,
+                                      .rows = rows,
+                                      .entry = r->item[r->entry] - 1,
+                                      .levels = levels,
+                                      .tick = ordered_some,
+                                      .ctx = c};
         status = order_nodes(&g, nodes);
     }
+    free(levels);
     for (uint32_t i = 0; i < r->n && status == NAVMAP_OK; i++)
         c->slots[i] = r->slots[nodes[i]];
     free(rows);
@@ -72,65 +91,77 @@ static navmap_status tick(void *ctx, uint64_t done, uint64_t total)
     return toil_tell(&c->toil);
 }
 
+/* Which items, and with which rows. */
 static navmap_status choose(struct compaction *c)
 {
     TRY(regraph_begin(&c->r, c->ix, c->o.keep_deleted != 0));
-    if (!index_flat(c->ix))
-        TRY(regraph_fill(&c->r, c->o.num_threads, &c->toil));
-    if (c->o.refine && !index_flat(c->ix) && c->r.n > 0)
-        TRY(regraph_refine(&c->r, c->o.num_threads));
     c->slots = malloc(((size_t)c->r.n + 1) * sizeof *c->slots);
     if (!c->slots)
         return fail(NAVMAP_ENOMEM, "no memory to order %u items", c->r.n);
     memcpy(c->slots, c->r.slots, (size_t)c->r.n * sizeof *c->slots);
-    if (!index_flat(c->ix) && !c->o.keep_order && c->r.n > 0)
-        TRY(order_items(c));
     c->what = (struct sealing){.n = c->r.n,
                                .slots = c->slots,
                                .entry = c->r.entry,
                                .row = index_flat(c->ix) ? NULL : row_of,
                                .tick = tick,
-                               .ctx = c};
+                               .ctx = c,
+                               .relinked = c->o.refine != 0,
+                               .recode = index_recode(c->ix, c->o.codes, &c->recode)};
     return NAVMAP_OK;
 }
 
-static navmap_status write_private(struct compaction *c)
+/* The rows of level 0, and where each item is to lie. */
+static navmap_status arrange(struct compaction *c)
+{
+    if (index_flat(c->ix))
+        return NAVMAP_OK;
+    TRY(regraph_fill(&c->r, c->o.num_threads, &c->toil));
+    if (c->o.refine && c->r.n > 0)
+        TRY(regraph_refine(&c->r, c->o.num_threads));
+    return c->o.keep_order || c->r.n == 0 ? NAVMAP_OK : order_items(c);
+}
+
+static navmap_status write_private(struct store *s, struct store *from, const struct sealing *what)
 {
     struct store *made;
-    TRY(store_remake(c->ix->store, &c->what, &made));
-    store_adopt(c->ix->store, made);
+    TRY(store_remake(s, from, what, &made));
+    store_adopt(s, made);
     return NAVMAP_OK;
 }
 
-/* The same items in the same order, linked anew. */
-static navmap_status write_anew(struct compaction *c)
+/* What was chosen and arranged, to where index `ix` is or its output. */
+static navmap_status write(navmap_index *ix, struct compaction *c)
 {
-    navmap_index *made;
-    TRY(index_build_anew(c->ix, &c->what, c->o.M, c->o.ef_construction, c->o.num_threads, &c->toil,
-                         &made));
-    struct compaction again = {
-        .ix = made, .o = {.num_threads = c->o.num_threads, .keep_deleted = 1, .keep_order = 1}};
-    again.o.output = c->o.output;
-    again.o.output_directory = c->o.output_directory;
-    again.toil = (struct toil){.store = c->ix->store};
-    navmap_status status = choose(&again);
-    if (status == NAVMAP_OK)
-        status = c->o.output_directory ? index_output_directory(made, &again.what, c->o.output)
-                                       : seal_save(made->store, &again.what, c->o.output);
-    regraph_end(&again.r);
-    free(again.slots);
-    return status != NAVMAP_OK ? index_close_after(made, status) : navmap_close(made);
-}
-
-static navmap_status write(struct compaction *c)
-{
-    struct store *store = c->ix->store;
-    if (c->o.M != 0)
-        return write_anew(c);
+    struct store *store = ix->store, *from = c->ix->store;
+    c->toil.total += c->r.n;
     if (c->o.output)
         return c->o.output_directory ? index_output_directory(c->ix, &c->what, c->o.output)
-                                     : seal_save(store, &c->what, c->o.output);
-    return store_in_memory(store) ? write_private(c) : store_generation_put(store, store, &c->what);
+                                     : seal_save(from, &c->what, c->o.output);
+    return store_in_memory(store) ? write_private(store, from, &c->what)
+                                  : store_generation_put(store, from, &c->what);
+}
+
+/* The same items, linked anew in the order in which they came: one made of neighbours would give a
+ * worse graph. */
+static navmap_status write_anew(struct compaction *c)
+{
+    struct compaction again = {.o = c->o};
+    TRY(index_build_anew(c->ix, &c->what, &c->o, &c->toil, &again.ix));
+    again.o.keep_deleted = 1;
+    again.o.codes = 0; /* it has them */
+    again.toil = (struct toil){.store = c->ix->store,
+                               .progress = c->toil.progress,
+                               .ctx = c->toil.ctx,
+                               .total = c->toil.total,
+                               .done = c->toil.done};
+    navmap_status status = choose(&again);
+    if (status == NAVMAP_OK)
+        status = arrange(&again);
+    if (status == NAVMAP_OK)
+        status = write(c->ix, &again);
+    regraph_end(&again.r);
+    free(again.slots);
+    return status != NAVMAP_OK ? index_close_after(again.ix, status) : navmap_close(again.ix);
 }
 
 /* The call --------------------------------------------------------------------------------------*/
@@ -145,8 +176,12 @@ static navmap_status compact_locked(struct compaction *c, struct navmap_compact_
     struct store_stats before;
     TRY(store_stats_read(c->ix->store, &before));
     TRY(choose(c));
-    c->toil.total += c->r.n;
-    TRY(write(c));
+    if (c->o.M != 0) {
+        TRY(write_anew(c));
+    } else {
+        TRY(arrange(c));
+        TRY(write(c->ix, c));
+    }
     ret->items = c->r.n;
     ret->forgotten = before.n_live + before.n_deleted - c->r.n;
     ret->dropped = before.n_dead + before.n_free;
@@ -163,7 +198,11 @@ static navmap_status compact(struct compaction *c, struct navmap_compact_result 
     regraph_end(&c->r);
     free(c->slots);
     TRY(status);
-    if (c->o.output || store_in_memory(store))
+    if (c->o.output)
+        return NAVMAP_OK;
+    if (c->o.M != 0 || c->o.codes != 0)
+        index_follow(c->ix);
+    if (store_in_memory(store))
         return NAVMAP_OK;
     bool erased = false;
     status = store_generation_clear(store, true, &erased);
@@ -182,6 +221,13 @@ static navmap_status check_options(const navmap_index *ix, const struct navmap_c
         return fail(NAVMAP_EINVAL, "navmap_compact: output_directory needs the path of an output");
     if (o->output_directory && index_flat(ix))
         return fail(NAVMAP_EINVAL, "navmap_compact: a directory index has a graph, this has none");
+    if (o->codes > NAVMAP_CODES_NONE)
+        return fail(NAVMAP_EINVAL,
+                    "navmap_compact: codes is %u, must be 0 (as they are), 1 (i8) or "
+                    "2 (none)",
+                    o->codes);
+    if (o->codes != 0 && index_flat(ix))
+        return fail(NAVMAP_EINVAL, "navmap_compact: codes are for a graph, this index has none");
     if (o->M == 0 && o->ef_construction != 0)
         return fail(NAVMAP_EINVAL, "navmap_compact: ef_construction goes with M");
     if (o->M == 0)
@@ -189,10 +235,6 @@ static navmap_status check_options(const navmap_index *ix, const struct navmap_c
     if (o->M < LAYOUT_M_MIN || o->M > LAYOUT_M_MAX)
         return fail(NAVMAP_EINVAL, "navmap_compact: M is %u, must be %u to %u", o->M, LAYOUT_M_MIN,
                     LAYOUT_M_MAX);
-    if (!o->output)
-        return fail(NAVMAP_EINVAL,
-                    "navmap_compact: M can be changed for an output only: handles that are open "
-                    "know the index with the one that it has");
     if (index_flat(ix))
         return fail(NAVMAP_EINVAL, "navmap_compact: M is for a graph, this index has none");
     return NAVMAP_OK;
@@ -210,10 +252,13 @@ navmap_status navmap_compact(navmap_index *index, const struct navmap_compact_op
         return fail(NAVMAP_EINVAL, "navmap_compact: struct_size is %u, expected %zu",
                     ret_result->struct_size, sizeof result);
     c.o.num_threads = c.o.num_threads ? c.o.num_threads : 1;
+    if (c.o.codes == index_codes(index))
+        c.o.codes = 0;
     c.toil =
         (struct toil){.store = index->store, .progress = c.o.progress, .ctx = c.o.progress_ctx};
+    const bool calibrated = store_root_between(index->store).curve_items != 0;
     TRY(compact(&c, &result));
-    if (!c.o.output)
+    if (!c.o.output && calibrated)
         TRY(index_calibrate_again(index, c.o.num_threads));
     struct store_stats after;
     TRY(store_stats_read(index->store, &after));

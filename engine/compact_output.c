@@ -1,13 +1,29 @@
-/* compact_output.c -- an index that is written somewhere else: as a new directory, or first built
- * anew with another M.
+/* compact_output.c -- an index that is written otherwise than it is: with codes or without, as a
+ * new directory, or first built anew with another M.
  */
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/distance/codes.h"
 #include "engine/index.h"
 #include "engine/regraph.h"
 #include "storage/fail.h"
 #include "storage/rewriting.h"
+
+/* Codes ---------------------------------------------------------------------------------------*/
+
+const struct recoding *index_recode(const navmap_index *ix, uint32_t codes,
+                                    struct recoding *ret_recode)
+{
+    if (codes == 0 || codes == index_codes(ix))
+        return NULL;
+    *ret_recode = (struct recoding){.encode = codes_encode};
+    if (codes == NAVMAP_CODES_I8) {
+        ret_recode->scheme = CODES_SCHEME;
+        ret_recode->header = CODES_HEADER;
+    }
+    return ret_recode;
+}
 
 /* A directory ---------------------------------------------------------------------------------*/
 
@@ -26,10 +42,12 @@ static navmap_status fill_directory(navmap_index *ix, const struct sealing *what
                                     const char *temporary, const char *path)
 {
     const struct layout *l = ix->layout;
+    const struct recoding *recode = what->recode;
     const struct layout_params params = {.dim = l->dim,
                                          .space = l->space,
-                                         .code_scheme = l->code_scheme,
-                                         .code_header = l->code_header,
+                                         .scalar = l->scalar,
+                                         .code_scheme = recode ? recode->scheme : l->code_scheme,
+                                         .code_header = recode ? recode->header : l->code_header,
                                          .M = l->M,
                                          .ef_construction = l->ef_construction,
                                          .flags = l->flags & HEADER_ALLOW_REPLACE_DELETED,
@@ -78,9 +96,13 @@ static void insert_items(void *ctx, uint32_t worker)
         if (i >= b->what->n)
             break;
         const uint32_t slot = b->what->slots[i];
-        const struct insert in = {.label = edit_tag(e, slot)->label,
-                                  .vector = edit_vec(e, slot),
-                                  .batch_items = b->what->n};
+        const float *vector = edit_vec(e, slot);
+        if (s->halves) {
+            distance_widen(vector, b->to->layout->dim, s->vector);
+            vector = s->vector;
+        }
+        const struct insert in = {
+            .label = edit_tag(e, slot)->label, .vector = vector, .batch_items = b->what->n};
         status = index_insert(b->to, s, &in);
         atomic_fetch_add(&b->toil->done, 1);
         if (status == NAVMAP_OK && worker == 0)
@@ -113,8 +135,8 @@ static navmap_status build(struct building *b, uint32_t threads)
     return mark_items(b);
 }
 
-navmap_status index_build_anew(navmap_index *ix, const struct sealing *what, uint32_t M,
-                               uint32_t ef_construction, uint32_t threads, struct toil *toil,
+navmap_status index_build_anew(navmap_index *ix, const struct sealing *what,
+                               const struct navmap_compact_options *o, struct toil *toil,
                                navmap_index **ret_index)
 {
     const struct layout *l = ix->layout;
@@ -122,15 +144,16 @@ navmap_status index_build_anew(navmap_index *ix, const struct sealing *what, uin
         .struct_size = sizeof options,
         .dim = l->dim,
         .space = l->space,
-        .M = M,
-        .ef_construction = ef_construction ? ef_construction : l->ef_construction,
+        .vectors = l->scalar == LAYOUT_F16 ? NAVMAP_VECTORS_F16 : NAVMAP_VECTORS_F32,
+        .M = o->M,
+        .ef_construction = o->ef_construction ? o->ef_construction : l->ef_construction,
         .random_seed = l->seed,
-        .codes = l->code_scheme ? NAVMAP_CODES_I8 : NAVMAP_CODES_NONE,
+        .codes = o->codes ? o->codes : index_codes(ix),
         .max_elements = store_root(ix->store).max_elements,
         .allow_replace_deleted = (l->flags & HEADER_ALLOW_REPLACE_DELETED) != 0};
     struct building b = {.from = ix, .what = what, .toil = toil};
     TRY(navmap_new(&options, &b.to));
-    navmap_status status = build(&b, threads);
+    navmap_status status = build(&b, o->num_threads);
     if (status != NAVMAP_OK)
         return index_close_after(b.to, status);
     *ret_index = b.to;

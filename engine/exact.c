@@ -28,10 +28,11 @@ struct scan {
     const float *query;
     struct sieve *sieve; /* NULL = no filter */
     struct rank *rank;
+    uint64_t scanned;
     float limit; /* what is farther would not be kept */
     /* The block: */
     uint32_t slots[BLOCK], words[BLOCK];
-    const float *vectors[BLOCK];
+    const void *vectors[BLOCK];
 };
 
 static void weigh(struct scan *c, uint32_t slot, uint32_t word)
@@ -52,6 +53,7 @@ static void weigh_block(struct scan *c, uint32_t n)
     float hints[BLOCK];
     const struct distance *d = &c->ix->distance;
     d->many(c->query, c->vectors, n, d->dim, hints);
+    c->scanned += n;
     for (uint32_t i = 0; i < n; i++)
         if (!(hints[i] > c->limit)) /* a NaN too */
             weigh(c, c->slots[i], c->words[i]);
@@ -60,7 +62,7 @@ static void weigh_block(struct scan *c, uint32_t n)
 /* Into the block if it is LIVE (q4): written in any case, so that nothing is to be predicted.
  * Returns how many are in the block, `n` before. */
 static inline uint32_t look_at(struct scan *c, uint32_t n, uint32_t slot,
-                               const _Atomic uint32_t *state, const float *vector)
+                               const _Atomic uint32_t *state, const void *vector)
 {
     uint32_t word = atomic_load_explicit(state, memory_order_acquire);
     c->slots[n] = slot;
@@ -77,9 +79,8 @@ static inline uint32_t look_at(struct scan *c, uint32_t n, uint32_t slot,
 static uint32_t scan_run(struct scan *c, uint32_t n, uint32_t slot, uint32_t end)
 {
     const _Atomic uint32_t *state = view_state(c->view, slot);
-    const float *vector = view_vec(c->view, slot);
-    size_t stride = c->view->layout.vec_stride / sizeof *vector;
-    for (; slot < end; slot++, state++, vector += stride)
+    const uint8_t *vector = view_vec(c->view, slot);
+    for (; slot < end; slot++, state++, vector += c->view->layout.vec_stride)
         n = look_at(c, n, slot, state, vector);
     return n;
 }
@@ -97,8 +98,9 @@ static void scan_slots(struct scan *c)
             n = scan_run(c, n, slot, end);
         }
     } else if (s->by_slot) { /* F2 */
-        for (uint64_t i = 0; i < s->filter->n_slots && !s->stopped; i += 64)
-            for (uint64_t bits = s->filter->bits[i / 64]; bits != 0; bits &= bits - 1) {
+        for (uint64_t i = 0; i < nslots && !s->stopped; i += 64)
+            for (uint64_t bits = marks_word(s->filter->marks, i / 64); bits != 0;
+                 bits &= bits - 1) {
                 uint64_t slot = i + (uint32_t)__builtin_ctzll(bits);
                 if (slot < nslots)
                     n = look_at(c, n, (uint32_t)slot, view_state(v, (uint32_t)slot),
@@ -115,8 +117,8 @@ static void scan_slots(struct scan *c)
 /* How many there must be if none was missed, as far as is known. */
 static uint64_t expected(const struct filter *filter, uint64_t live, uint64_t k)
 {
-    if (filter && filter->listed && filter->n_pass < live)
-        live = filter->n_pass;
+    if (filter && filter->marks && filter_pass(filter) < live)
+        live = filter_pass(filter);
     return k < live ? k : live;
 }
 
@@ -131,13 +133,15 @@ navmap_status index_scan(navmap_index *ix, struct scratch *s, const struct filte
         uint64_t spare = attempt == 1 ? 0 : SPARE; /* E1, and E2 */
         uint64_t cap = (k < view_slots(v) ? k : view_slots(v)) + spare;
         navmap_status status = rank_reserve(&s->rank, cap);
+        if (status == NAVMAP_OK && filter && filter->marks)
+            status = marks_update(filter->marks, ix->store, v, NULL, 0);
         if (status != NAVMAP_OK) {
             store_view_end(ix->store, v);
             return status;
         }
         rank_reset(&s->rank, cap);
         if (filter)
-            sieve_begin(&sieve, filter, v, e0, 0);
+            sieve_begin(&sieve, filter, v, 0);
         struct scan c = {.ix = ix,
                          .view = v,
                          .query = query,
@@ -145,7 +149,10 @@ navmap_status index_scan(navmap_index *ix, struct scratch *s, const struct filte
                          .rank = &s->rank,
                          .limit = INFINITY};
         scan_slots(&c);
+        s->tally.scans++;
+        s->tally.scanned += c.scanned;
         fence_acquire(); /* pairing "apply", q6 */
+        bool moved = sieve.by_slot && !marks_stayed(filter->marks, v);
         bool stable = view_load64(&view_live(v)->apply_begin, memory_order_relaxed) == e0;
         uint64_t live = view_load64(&view_root(v)->n_live, memory_order_relaxed);
         store_view_end(ix->store, v);
@@ -155,6 +162,8 @@ navmap_status index_scan(navmap_index *ix, struct scratch *s, const struct filte
             rank_sort(&s->rank);
         else
             rank_unique(&s->rank);
+        if (moved && attempt < ATTEMPTS)
+            continue;
         if (stable || s->rank.n >= expected(filter, live, k) || attempt == ATTEMPTS)
             break;
     }

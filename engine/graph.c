@@ -77,8 +77,13 @@ struct target graph_target(const struct graph *g, struct scratch *s, const float
 struct target graph_target_node(const struct graph *g, uint32_t slot, struct codes_query *room)
 {
     const struct layout *l = &g->view->layout;
-    if (l->code_stride == 0)
+    if (l->code_stride == 0 && l->scalar == LAYOUT_F32)
         return (struct target){edit_vec(g->edit, slot), NULL};
+    if (l->code_stride == 0) {
+        float *vector = (float *)(void *)room->c;
+        distance_widen(edit_vec(g->edit, slot), l->dim, vector);
+        return (struct target){vector, NULL};
+    }
     codes_prepare(l->space, edit_code(g->edit, slot), l->code_stride, room);
     return (struct target){NULL, room};
 }

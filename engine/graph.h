@@ -36,9 +36,9 @@ struct graph {
     uint32_t M, M0;
     uint32_t dying;           /* writer: the slot that the item in hand supersedes, or 0 */
     uint32_t self;            /* the slot in hand, which a beam search does not meet, or 0 */
-    bool all_live;            /* what rows name was LIVE when the walk began; see walk.h, K3 */
+    bool all_live;            /* nobody asks on the way what is LIVE; see walk.h, K3 */
     struct sieve *sieve;      /* committed graph: which labels are results; NULL = all */
-    struct codes_query *pair; /* writer, with codes: room for the code of a node in hand */
+    struct codes_query *pair; /* writer: room for a node in hand (scratch.h) */
 };
 
 /* What distances are measured to. */
@@ -91,7 +91,8 @@ bool graph_entry(const struct graph *g, uint64_t entry, uint32_t *ret_slot, uint
 
 /* A vector as the target: coded into s->query where there are codes. */
 struct target graph_target(const struct graph *g, struct scratch *s, const float *vector);
-/* Writer: a node as the target, its code in `room` where there are codes. */
+/* Writer: a node as the target, its code in `room` where there are codes, its vector where there
+ * are halves and no codes. */
 struct target graph_target_node(const struct graph *g, uint32_t slot, struct codes_query *room);
 /* Writer: a number that orders candidates, at most FLT_MAX. */
 float graph_distance(const struct graph *g, const struct target *to, uint32_t slot);

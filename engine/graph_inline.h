@@ -66,7 +66,7 @@ GRAPH_INLINE void graph_locate(const struct graph *g, bool edit, bool coded, con
         } else {
             hop->vectors[i] = staged ? edit_vec(g->edit, slots[i]) : view_vec(g->view, slots[i]);
             if (i < 4) /* the kernel asks for those behind */
-                graph_prefetch(hop->vectors[i], g->distance->dim * 4);
+                graph_prefetch(hop->vectors[i], g->distance->bytes);
         }
     }
 }

@@ -29,6 +29,7 @@ struct writing {
     uint32_t nslots;
     uint32_t *ids; /* M0, of a row */
     uint8_t *list; /* the same as hnswlib has it: a word, then M0 ids */
+    float *vector; /* of an item that is stored as halves, else NULL */
     uint32_t top;  /* level of the entry point */
     uint64_t capacity;
 };
@@ -93,7 +94,12 @@ static navmap_status write_item(const struct writing *w, uint32_t slot)
 {
     const struct stage *e = store_edit(w->ix->store);
     TRY(seal_check(w->ix->store, slot)); /* E2 */
-    TRY(sink_put(w->sink, edit_vec(e, slot), 4 * (uint64_t)w->ix->layout->dim));
+    const void *vector = edit_vec(e, slot);
+    if (w->vector) {
+        distance_widen(vector, w->ix->layout->dim, w->vector);
+        vector = w->vector;
+    }
+    TRY(sink_put(w->sink, vector, 4 * (uint64_t)w->ix->layout->dim));
     return sink_put(w->sink, &edit_tag(e, slot)->label, 8);
 }
 
@@ -160,7 +166,9 @@ static navmap_status prepare(struct writing *w)
     w->to = calloc(w->nslots, sizeof *w->to);
     w->ids = calloc(w->ix->layout->M0, sizeof *w->ids);
     w->list = calloc((size_t)w->ix->layout->M0 + 1, sizeof *w->ids);
-    if (!w->to || !w->ids || !w->list)
+    const bool half = w->ix->layout->scalar == LAYOUT_F16;
+    w->vector = half ? calloc(w->ix->layout->dim, sizeof *w->vector) : NULL;
+    if (!w->to || !w->ids || !w->list || (half && !w->vector))
         return fail(NAVMAP_ENOMEM, "%s: no memory for writing %u items", store_path(w->ix->store),
                     w->what->n);
     for (uint32_t i = 0; i < w->what->n; i++)
@@ -178,5 +186,6 @@ navmap_status hnswlib_write(navmap_index *ix, const struct sealing *what, const 
     free(w.to);
     free(w.ids);
     free(w.list);
+    free(w.vector);
     return status;
 }

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "storage/fail.h"
+#include "storage/half.h"
 #include "storage/rewriting.h"
 
 #define DEFAULT_M 16u
@@ -49,6 +50,23 @@ navmap_status index_check_finite(const navmap_index *ix, const char *what, const
                 (unsigned long long)(at / dim), (unsigned long long)(at % dim), kind);
 }
 
+navmap_status index_check_range(const navmap_index *ix, const char *what, const float *vectors,
+                                uint64_t n)
+{
+    const uint64_t dim = ix->layout->dim;
+    if (ix->layout->scalar == LAYOUT_F32 || ix->distance.normalise)
+        return NAVMAP_OK;
+    for (uint64_t i = 0; i < n * dim; i++)
+        if (fabsf(vectors[i]) > HALF_MOST)
+            return fail(
+                NAVMAP_EINVAL,
+                "%s: row %llu, column %llu is %.9g; an index of vectors in f16 holds numbers "
+                "from -65504 to 65504",
+                what, (unsigned long long)(i / dim), (unsigned long long)(i % dim),
+                (double)vectors[i]);
+    return NAVMAP_OK;
+}
+
 navmap_status index_copy_options(const void *options, size_t size, const char *name,
                                  void *ret_options)
 {
@@ -88,6 +106,8 @@ static navmap_status check_options(const struct navmap_options *o)
     if (o->codes > NAVMAP_CODES_NONE)
         return fail(NAVMAP_EINVAL, "codes is %u, must be 0 (default), 1 (i8) or 2 (none)",
                     o->codes);
+    if (o->vectors > NAVMAP_VECTORS_F16)
+        return fail(NAVMAP_EINVAL, "vectors is %u, must be 0 (f32) or 1 (f16)", o->vectors);
     if (o->slot_shift != 0 &&
         (o->slot_shift < LAYOUT_SHIFT_MIN || o->slot_shift > LAYOUT_SHIFT_MAX))
         return fail(NAVMAP_EINVAL, "slot_shift is %u, must be 0 or %u to %u", o->slot_shift,
@@ -98,6 +118,7 @@ static navmap_status check_options(const struct navmap_options *o)
 /* An empty handle first and the store after it: then nothing can fail once a directory was made. */
 static navmap_status new_handle(uint32_t durability, navmap_index **ret_index)
 {
+    static _Atomic uint64_t serials;
     TRY(distance_settle()); /* NAVMAP_SIMD may be wrong */
     navmap_index *ix = calloc(1, sizeof *ix);
     struct crew *crew = crew_new();
@@ -108,6 +129,7 @@ static navmap_status new_handle(uint32_t durability, navmap_index **ret_index)
     }
     ix->durability = durability;
     ix->crew = crew;
+    ix->serial = atomic_fetch_add_explicit(&serials, 1, memory_order_relaxed) + 1;
     *ret_index = ix;
     return NAVMAP_OK;
 }
@@ -120,7 +142,7 @@ static navmap_status attach_store(navmap_index *ix, struct store *store)
     ix->layout = l;
     ix->level_scale = 1.0 / log((double)l->M);
     navmap_status status = NAVMAP_OK;
-    if (distance_choose(l->space, l->dim, &ix->distance) != 0)
+    if (distance_choose(l->space, l->scalar, l->dim, &ix->distance) != 0)
         status = fail(NAVMAP_EVERSION, "%s: distance %u is not known to this version",
                       store_path(store), l->space);
     else if (l->code_scheme > CODES_SCHEME ||
@@ -174,16 +196,18 @@ static navmap_status take_options(const struct navmap_options *options, struct n
     flags |= o->bounded ? HEADER_BOUNDED : 0;
     flags |= o->flat ? HEADER_FLAT : 0;
     const bool coded = o->codes != NAVMAP_CODES_NONE && !o->flat;
-    *ret_params = (struct layout_params){.dim = o->dim,
-                                         .space = (uint16_t)o->space,
-                                         .code_scheme = coded ? CODES_SCHEME : 0,
-                                         .code_header = coded ? CODES_HEADER : 0,
-                                         .M = o->flat ? FLAT_M : o->M,
-                                         .ef_construction = o->ef_construction,
-                                         .flags = flags,
-                                         .seed = o->random_seed,
-                                         .slot_shift = o->slot_shift,
-                                         .expected_slots = o->max_elements};
+    *ret_params =
+        (struct layout_params){.dim = o->dim,
+                               .space = (uint16_t)o->space,
+                               .scalar = o->vectors == NAVMAP_VECTORS_F16 ? LAYOUT_F16 : LAYOUT_F32,
+                               .code_scheme = coded ? CODES_SCHEME : 0,
+                               .code_header = coded ? CODES_HEADER : 0,
+                               .M = o->flat ? FLAT_M : o->M,
+                               .ef_construction = o->ef_construction,
+                               .flags = flags,
+                               .seed = o->random_seed,
+                               .slot_shift = o->slot_shift,
+                               .expected_slots = o->max_elements};
     return NAVMAP_OK;
 }
 
@@ -270,6 +294,13 @@ navmap_status navmap_close(navmap_index *index)
     struct store *store = index->store;
     free(index);
     return store_close(store);
+}
+
+/* Working memory is made for rows and codes of one width. */
+void index_follow(navmap_index *ix)
+{
+    scratch_clear(&ix->shelf);
+    ix->level_scale = 1.0 / log((double)ix->layout->M);
 }
 
 navmap_status index_close_after(navmap_index *ix, navmap_status status)

@@ -2,7 +2,7 @@
  *
  * N1  Everything in struct navmap_index but the shelf is set at open and never changes, except the
  *     fields under "write lock", which are touched between store_write_begin() and
- *     store_write_end() only.
+ *     store_write_end() only, and what navmap_compact() changes with M, alone in the handle.
  */
 #ifndef NAVMAP_ENGINE_INDEX_H
 #define NAVMAP_ENGINE_INDEX_H
@@ -23,6 +23,7 @@ struct navmap_index {
     double level_scale; /* 1 / ln M */
     uint32_t durability;
     struct crew *crew;
+    uint64_t serial;                  /* no other handle of this process ever had it */
     _Atomic uint64_t reserved_labels; /* new labels that calls under way were promised room for */
     /* write lock held exclusively: */
     uint32_t implicit_calls; /* navmap_add() calls without labels that are under way */
@@ -35,6 +36,12 @@ static inline bool index_flat(const navmap_index *ix)
     return (ix->layout->flags & HEADER_FLAT) != 0;
 }
 
+/* enum navmap_codes */
+static inline uint32_t index_codes(const navmap_index *ix)
+{
+    return ix->layout->code_scheme ? NAVMAP_CODES_I8 : NAVMAP_CODES_NONE;
+}
+
 /* NULL and fork, for every call.  `what` names the call. */
 navmap_status index_check(const navmap_index *ix, const char *what) NAVMAP_MUST_USE;
 /* The same and NAVMAP_EREADONLY. */
@@ -42,6 +49,9 @@ navmap_status index_check_writer(const navmap_index *ix, const char *what) NAVMA
 /* Every float of n rows is finite, else NAVMAP_EINVAL with row and column. */
 navmap_status index_check_finite(const navmap_index *ix, const char *what, const float *vectors,
                                  uint64_t n) NAVMAP_MUST_USE;
+/* n finite rows can be stored as this index stores them, else NAVMAP_EINVAL with row and column. */
+navmap_status index_check_range(const navmap_index *ix, const char *what, const float *vectors,
+                                uint64_t n) NAVMAP_MUST_USE;
 /* A caller's options structure (its first field is its size) into one of ours: a shorter one is
  * refused, of a longer one the unknown rest must be zero.  NULL gives zeros. */
 navmap_status index_copy_options(const void *options, size_t size, const char *name,
@@ -79,8 +89,8 @@ navmap_status index_search(navmap_index *ix, const char *what, index_searcher *s
 navmap_status index_aim(navmap_index *ix, uint64_t k,
                         struct navmap_search_options *o) NAVMAP_MUST_USE;
 
-/* The same measurement as before, if there was one, over a graph that is another now.  What fails
- * leaves the former curve, unless the handle is poisoned. */
+/* The measurement of a calibrated index once more, over a graph that is another now.  What fails
+ * leaves the curve that there is, if any, unless the handle is poisoned. */
 navmap_status index_calibrate_again(navmap_index *ix, uint32_t threads) NAVMAP_MUST_USE;
 
 /* query.c: label and exact distance of a slot, if it still is what `word` said (q5). */
@@ -111,6 +121,8 @@ struct rewrite {
     int fd;
     uint64_t *ret_bytes;
     bool hnswlib;              /* in hnswlib's format; at a path */
+    bool directory;            /* a new one; at a path */
+    uint32_t codes;            /* enum navmap_codes; 0 = as they are */
     navmap_progress *progress; /* NULL = none */
     void *progress_ctx;
 };
@@ -122,16 +134,22 @@ struct passing {
     void *ctx;
 };
 void index_pass_on(void *ctx, const struct store_finding *f);
-/* compact_output.c: the index, items in a given order, somewhere else (navmap_compact with
- * `output`).  Between store_rebuild_begin() and store_rebuild_end(). */
+/* compact_output.c: the index, items in a given order, as a new directory.  Its write lock is held
+ * exclusively. */
 struct sealing;
 navmap_status index_output_directory(navmap_index *ix, const struct sealing *what,
                                      const char *path) NAVMAP_MUST_USE;
-/* A private index with another M, of the items of `what`, in its order. */
+/* What the writing is told of codes; NULL = they stay. */
+struct recoding;
+const struct recoding *index_recode(const navmap_index *ix, uint32_t codes,
+                                    struct recoding *ret_recode);
+/* A private index with M, ef_construction and codes of `o`, of the items of `what` in order. */
 struct toil;
-navmap_status index_build_anew(navmap_index *ix, const struct sealing *what, uint32_t M,
-                               uint32_t ef_construction, uint32_t threads, struct toil *toil,
+navmap_status index_build_anew(navmap_index *ix, const struct sealing *what,
+                               const struct navmap_compact_options *o, struct toil *toil,
                                navmap_index **ret_index) NAVMAP_MUST_USE;
+/* index.c: the store has got another M or other codes; nobody else is in the handle. */
+void index_follow(navmap_index *ix);
 /* check_file.c: the whole check of a sealed file. */
 navmap_status index_verify_file(const char *path, const struct navmap_verify_options *options,
                                 navmap_report *report, void *ctx,

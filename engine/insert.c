@@ -20,6 +20,8 @@
  * A8  An item of a flat index is its payload: no level, no search, no links.
  * A9  A row that is thinned keeps an id which none of that node's own neighbours names: it may be
  *     the only way in.  (Two rows thinned at once may each count on the other.)
+ * A10 Where halves are stored, a vector is rounded before anything is computed from it: an item is
+ *     linked, coded and compared by the numbers that are read from it later.
  */
 #include "engine/insert.h"
 
@@ -29,6 +31,7 @@
 #include "engine/select.h"
 #include "engine/walk.h"
 #include "storage/fail.h"
+#include "storage/half.h"
 
 static uint64_t mix(uint64_t x)
 {
@@ -274,12 +277,32 @@ static void link_level(navmap_index *ix, struct scratch *s, const struct graph *
         force_back(ix, g, level, chosen[0]);
 }
 
+/* What is stored, and into s->vector the same as floats: links and codes are of what will be
+ * there (A10). */
+static void prepare(const navmap_index *ix, struct scratch *s, const float *vector)
+{
+    const uint32_t dim = ix->layout->dim;
+    if (ix->distance.normalise)
+        distance_normalise(vector, dim, s->vector);
+    else if (vector != s->vector)
+        memcpy(s->vector, vector, 4 * (size_t)dim);
+    if (s->halves) {
+        half_narrow(s->vector, dim, s->halves);
+        half_widen(s->halves, dim, s->vector);
+    }
+}
+
+static const void *stored(const struct scratch *s)
+{
+    return s->halves ? (const void *)s->halves : s->vector;
+}
+
 /* The item is taken: nothing can fail any more (A1). */
 static void link_item(navmap_index *ix, struct scratch *s, struct graph *g, struct store_item *item)
 {
     uint32_t n[LAYOUT_LEVEL_MAX + 1];
     const struct target to = graph_target(g, s, s->vector);
-    store_item_payload(ix->store, item, s->code, s->vector);
+    store_item_payload(ix->store, item, s->code, stored(s));
     g->self = item->slot;
     g->dying = item->old_slot;
     g->all_live = g->all_live && g->dying == 0;
@@ -345,12 +368,9 @@ navmap_status index_insert(navmap_index *ix, struct scratch *s, const struct ins
         store_item_abandon(ix->store, &item);
         return status;
     }
-    if (ix->distance.normalise)
-        distance_normalise(in->vector, ix->layout->dim, s->vector);
-    else
-        memcpy(s->vector, in->vector, 4 * (size_t)ix->layout->dim);
+    prepare(ix, s, in->vector);
     if (index_flat(ix))
-        store_item_payload(ix->store, &item, NULL, s->vector); /* A8 */
+        store_item_payload(ix->store, &item, NULL, stored(s)); /* A8 */
     else
         link_item(ix, s, &g, &item);
     if (item.is_new)
@@ -379,13 +399,10 @@ void insert_payload(navmap_index *ix, struct scratch *s, const float *vector,
                     struct store_item *item)
 {
     const struct layout *l = ix->layout;
-    if (ix->distance.normalise)
-        distance_normalise(vector, l->dim, s->vector);
-    else
-        memcpy(s->vector, vector, 4 * (size_t)l->dim);
+    prepare(ix, s, vector);
     if (l->code_stride > 0)
         codes_encode(s->vector, l->dim, l->code_stride, s->code);
-    store_item_payload(ix->store, item, s->code, s->vector);
+    store_item_payload(ix->store, item, s->code, stored(s));
 }
 
 bool insert_seek(navmap_index *ix, struct scratch *s, const struct graph *g, uint32_t level,

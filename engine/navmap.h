@@ -53,6 +53,13 @@ enum navmap_codes { /* what searches measure with on their way; what they return
                                  item more, in whole lines of 64 */
                     NAVMAP_CODES_NONE = 2 /* the vectors themselves */
 };
+enum navmap_vectors { /* what vectors are kept as; chosen once, when an index is made */
+                      NAVMAP_VECTORS_F32 = 0, /* as they are given */
+                      NAVMAP_VECTORS_F16 =
+                          1 /* rounded to halves, 2 bytes a dimension: IEEE binary16, 11 bits of
+                               precision, numbers up to 65504.  Calls take and give floats; what a
+                               search returns is exact for the rounded vectors */
+};
 
 /* Zero means the default everywhere except dim. */
 struct navmap_options {
@@ -72,8 +79,8 @@ struct navmap_options {
     uint32_t codes; /* enum navmap_codes */
     uint32_t overwrite; /* navmap_create only: 1 = an index that is at the path is emptied, and
                            gets these parameters: its readers go on in the empty one, or, if dim,
-                           space, M or codes is another one, get NAVMAP_ESTALE */
-    uint32_t reserved;
+                           space, M, codes or vectors is another one, get NAVMAP_ESTALE */
+    uint32_t vectors;   /* enum navmap_vectors */
 };
 
 struct navmap_open_options {
@@ -137,14 +144,18 @@ typedef int navmap_progress(void *ctx, uint64_t done, uint64_t total);
 
 struct navmap_save_options {
     uint32_t struct_size; /* sizeof(struct navmap_save_options) */
-    uint32_t reserved;
+    uint32_t directory;   /* 1 = `path` is to be a new index directory, not one file */
     navmap_progress
         *progress; /* NULL = none; every 256 items, on the calling thread, with the write
                                   lock held: it must not change the index */
     void *progress_ctx;
+    uint32_t codes; /* enum navmap_codes: what is written has them, or not; 0 = as the index */
+    uint32_t reserved;
 };
 /* The same, telling how far it is; NAVMAP_EINTERRUPTED leaves `path` as it was.  `options` may be
- * NULL.  (A flat index is written without a call of the progress function.) */
+ * NULL.  (A flat index is written without a call of the progress function.)  A directory gets the
+ * same items, links and max_elements, and appears as a whole or not at all; NAVMAP_EEXIST when
+ * something is at `path`, NAVMAP_EINVAL for a flat index. */
 NAVMAP_API navmap_status navmap_save_with(navmap_index *index, const char *path,
                                           const struct navmap_save_options *options)
     NAVMAP_MUST_USE;
@@ -155,7 +166,7 @@ NAVMAP_API navmap_status navmap_save_with(navmap_index *index, const char *path,
  * Which items and rows go in, what may be locked meanwhile, and how the file appears at `path`: as
  * with navmap_save().  hnswlib's file does not keep the space (the reader has to know it), seed,
  * codes, and whether deleted items may be replaced.
- *   errors as of navmap_save(), NAVMAP_EINTERRUPTED
+ *   errors as of navmap_save(), NAVMAP_EINTERRUPTED; NAVMAP_EINVAL with directory or codes
  * Cost: one pass over the index, 512 KiB of memory and 8 bytes a slot. */
 NAVMAP_API navmap_status navmap_export_hnswlib(navmap_index *index, const char *path,
                                                const struct navmap_save_options *options)
@@ -245,13 +256,13 @@ struct navmap_add_options {
  * to what was there before them.  Threads share that work in a private index and in a bulk load of
  * a directory; one adds alone where rows give labels new vectors, with replace_deleted, and when a
  * directory is added to by and by.
- * The batch is validated as a whole first: NAVMAP_EINVAL (a NaN or infinity: row and column in
- * the detail; no number left for implicit labels), NAVMAP_EREPLACE (the two rules above, in
- * hnswlib's words) and NAVMAP_EFULL change nothing.  Later failures (NAVMAP_ENOSPC,
- * NAVMAP_EPOISONED, NAVMAP_ENOMEM, NAVMAP_EINTERRUPTED) leave the first *ret_added rows in the
- * index, whole; with several threads some of the rows behind may be in as well.  *ret_added is
- * written always (it may be NULL).  Algorithm: HNSW insertion,
- * Malkov and Yashunin 2018, algorithms 1, 2, 4 and 5. */
+ * The batch is validated as a whole first: NAVMAP_EINVAL (a NaN or infinity, or, for halves, a
+ * number beyond 65504: row and column in the detail; no number left for implicit labels),
+ * NAVMAP_EREPLACE (the two rules above, in hnswlib's words) and NAVMAP_EFULL change nothing.  Later
+ * failures (NAVMAP_ENOSPC, NAVMAP_EPOISONED, NAVMAP_ENOMEM, NAVMAP_EINTERRUPTED) leave the first
+ * *ret_added rows in the index, whole; with several threads some of the rows behind may be in as
+ * well.  *ret_added is written always (it may be NULL).  Algorithm: HNSW insertion, Malkov and
+ * Yashunin 2018, algorithms 1, 2, 4 and 5. */
 NAVMAP_API navmap_status navmap_add(navmap_index *index, uint64_t n, const float *vectors,
                                     const uint64_t *labels,
                                     const struct navmap_add_options *options,
@@ -263,12 +274,19 @@ NAVMAP_API navmap_status navmap_add(navmap_index *index, uint64_t n, const float
  * At most once per item and query, unless so few pass that an exact scan asks again. */
 typedef int navmap_filter(void *ctx, uint64_t label);
 
-/* What a call's walks through the graph did; exact scans are not counted. */
+/* What a call's searches did, and which ways its rows went; one that came to too little goes a
+ * second way. */
 struct navmap_search_counts {
     uint64_t measured; /* distances on the way on level 0, of codes, or of vectors without codes */
     uint64_t expanded; /* rows of level 0 read: nodes whose neighbours were looked at */
     uint64_t exact;    /* vectors read at the end, for the distances that are returned */
+    uint64_t scanned;  /* codes, or vectors without codes, that scans compared */
+    uint64_t walks;    /* through the graph, every node on the way a step */
+    uint64_t hops;     /* through what passes the filter, with others as bridges only */
+    uint64_t scans;    /* of all that passes */
 };
+
+typedef struct navmap_filter_set navmap_filter_set; /* see navmap_filter.h */
 
 struct navmap_search_options {
     uint32_t struct_size;
@@ -280,13 +298,12 @@ struct navmap_search_options {
     const uint64_t *allowed; /* NULL = every label; else only these, n_allowed of them, may be */
     uint64_t n_allowed;      /* in any order; unknown and repeated ones do no harm; 0 = none may */
     struct navmap_search_counts *ret_counts; /* NULL, or added to when the call ends */
+    navmap_filter_set *set; /* NULL, or labels prepared for this index, in place of a list */
+    navmap_filter_set *const *row_sets; /* NULL, or one for each of the nq queries, NULL among them
+                                           for those that have none, in place of both */
     double target_recall; /* 0 = not used; else in the place of ef (which is 0): the one that
                              navmap_calibrate() found to reach it (navmap_recall.h) */
-    /* 0 = not used; else the walk ends when what is left is farther than 1 + stop times the k-th
-     * nearest found, by Euclidean distance (cosine: of vectors of length 1), though the beam is not
-     * full: ef can then be wide, and easy queries do not pay for it.  0.05 to 0.15, say.  Not for
-     * ip; and no notice is taken of it where ef is above 2048. */
-    double stop;
+    double stop; /* 0 = not used; else walks end early: "Ending early" in navmap_recall.h */
 };
 
 /* The k nearest of each of nq queries (nq x dim), nearest first, ties by label: labels and
@@ -350,8 +367,8 @@ struct navmap_compact_options {
     uint32_t num_threads;  /* 0 or 1 = the calling one; more: from the handle's crew */
     uint32_t keep_deleted; /* 1 = items that are marked deleted stay, marked; else they are gone */
     uint32_t keep_order;   /* 1 = items stay in the order of their slots */
-    uint32_t M;            /* 0 = as it is; else another one, for an output only: the graph is built
-                              anew, which takes as long as adding all items */
+    uint32_t M; /* 0 = as it is; else the graph is built anew with this one, which takes as
+                              long as adding all items */
     uint32_t ef_construction;  /* with M; 0 = as it is */
     const char *output;        /* NULL = in place; else a path, and the index stays as it is */
     uint32_t output_directory; /* 1 = output is to be a new index directory; 0 = one file, as
@@ -361,6 +378,9 @@ struct navmap_compact_options {
     navmap_progress *progress; /* NULL = none; on the calling thread, some 20 ms apart.  It must not
                                   change the index (NAVMAP_EINVAL); searches are welcome */
     void *progress_ctx;
+    uint32_t
+        codes; /* enum navmap_codes; 0 = as they are; else the index gets them, or loses them */
+    uint32_t reserved;
 };
 struct navmap_compact_result {
     uint32_t struct_size;               /* set by the caller */
@@ -383,6 +403,9 @@ struct navmap_compact_result {
  * is another, and not in the log, if no other handle has it open (every reader that looked a label
  * up does); else log_erased is 0, and calling again later makes up for it.
  * With `output` the index stays as it is.
+ * With another M or other codes in place, the call must not run beside another one on the same
+ * handle, like navmap_close(); other handles of a directory get NAVMAP_ESTALE, and are to be opened
+ * again, since what they know of the index is of the past.
  * `ret_result` may be NULL.  Errors: as navmap_add, NAVMAP_EINTERRUPTED, NAVMAP_ECORRUPT for a
  * vector that does not match its checksum, NAVMAP_EEXIST when a directory is there already.
  * NAVMAP_EPOISONED: one of the two is in force, the next open will say which. */
@@ -410,8 +433,8 @@ struct navmap_stats {
     uint64_t wal_bytes, checkpoint_bytes;
     uint64_t data_file_bytes, data_allocated_bytes, lmdb_allocated_bytes;
     uint64_t state_bytes, row_bytes, upper_bytes, tag_bytes, code_bytes, vector_bytes;
-    uint32_t codes; /* NAVMAP_CODES_I8 or NAVMAP_CODES_NONE */
-    uint32_t reserved;
+    uint32_t codes;   /* NAVMAP_CODES_I8 or NAVMAP_CODES_NONE */
+    uint32_t vectors; /* enum navmap_vectors */
 };
 /* Instant: reads counters, visits no slot. */
 NAVMAP_API navmap_status navmap_get_stats(navmap_index *index,

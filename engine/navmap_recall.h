@@ -1,12 +1,21 @@
 /* navmap_recall.h -- searches that are told how good they are to be, and not how wide.
  *
+ * Ending early.  With navmap_search_options.stop a walk ends when what is left is farther than
+ * 1 + stop times the k-th nearest result found, by Euclidean distance (cosine: of vectors of length
+ * 1), though the beam is not full: ef can then be wide, and easy queries do not pay for it.  0.05
+ * to 0.15, say.  Not for ip; and no notice is taken of it where ef is above 2048.  Beside a filter,
+ * or deleted items, the k-th is that of those that pass, and a row that its limit leaves too little
+ * is walked again: as many are found as without it.  What is not walked but scanned has no use for
+ * it; and which of the two it is, is settled as if the whole beam were walked.
+ *
+ * A recall in the place of ef.
  * Which ef it takes to find a share of the true nearest depends on the data, the graph and k.
  * navmap_calibrate() measures it on the index's own vectors and keeps the answer in the index;
  * from then on navmap_search_options.target_recall stands for the ef that reached it.
  *
  * It is an average over queries that are like the data: single ones do better or worse, and queries
- * of another kind (a text looking for images, say) mostly worse.  A filter is not reckoned with; a
- * search with one rather does better.
+ * of another kind (a text looking for images, say) mostly worse.  With a filter the beam is widened
+ * until it finds as much of what passes, or all of that is scanned.
  */
 #ifndef NAVMAP_ENGINE_NAVMAP_RECALL_H
 #define NAVMAP_ENGINE_NAVMAP_RECALL_H
@@ -45,8 +54,9 @@ struct navmap_calibrate_options {
  * all vectors.  `options` and `ret_calibration` may be NULL.  Searches and changes go on meanwhile;
  * the latter blur the result.  It is durable as navmap_add() is.
  * Kept by navmap_save(), a bulk load and, with an output, navmap_compact(); in place, that measures
- * anew.  Another M loses it.  Growth makes it optimistic: with twice the items a recall of .95 is
- * lower by some 1.3 points; calibrate again then.
+ * anew.  An output with another M, with other codes or refined has none.  Growth makes it
+ * optimistic: with twice the items a recall of .95 is lower by some 1.3 points; calibrate again
+ * then.
  *   NAVMAP_EINVAL      a flat index, where every search is exact; fewer than two live items
  *   NAVMAP_EREADONLY, NAVMAP_EPOISONED, NAVMAP_ENOMEM, NAVMAP_EINTERRUPTED
  * Cost: samples exact scans, made 32 at a time, and some thousand searches; 350,000 x 100 take

@@ -1,8 +1,9 @@
 /* order.c -- a greedy order after Gorder (H. Wei, J. X. Yu, C. Lu, X. Lin, SIGMOD 2016): the next
  * node is the one with the most links to, and neighbours in common with, the last WINDOW nodes.
+ * Then the few nodes of the high levels, which every walk passes, are brought to the front.
  *
  * Breadth first from the entry and reverse Cuthill-McKee were measured beside it (ALGORITHM.md):
- * they are quicker to make and gain less.
+ * they are quicker to make and gain less.  Recursive bisection gains more, for many times the work.
  */
 #include "engine/order.h"
 
@@ -12,8 +13,11 @@
 
 #include "storage/fail.h"
 
-#define WINDOW 5u
+#define WINDOW 16u
 #define HUB 64u /* a node that so many name says little about any two of them */
+#define FEW 64u /* a level is high if at most one node of so many reaches it */
+#define LEVELS 256u
+#define TICK 16384u
 
 static const uint32_t *row_of(const struct order_graph *g, uint32_t node)
 {
@@ -109,8 +113,8 @@ static void touch(const struct order_graph *g, const struct incoming *in, struct
     }
 }
 
-static void place_all(const struct order_graph *g, const struct incoming *in, struct heap *h,
-                      uint32_t *order)
+static navmap_status place_all(const struct order_graph *g, const struct incoming *in,
+                               struct heap *h, uint32_t *order)
 {
     for (uint32_t node = g->n; node-- > 0;)
         link_node(h, node);
@@ -125,7 +129,30 @@ static void place_all(const struct order_graph *g, const struct incoming *in, st
         touch(g, in, h, node, true);
         if (at >= WINDOW)
             touch(g, in, h, order[at - WINDOW], false);
+        if (g->tick && (at % TICK == TICK - 1 || at == g->n - 1))
+            TRY(g->tick(g->ctx, at % TICK + 1));
     }
+    return NAVMAP_OK;
+}
+
+/* High levels first, each by itself; within one, and of all others, the order stays.  `to` is
+ * scratch for all nodes. */
+static void bring_forward(const struct order_graph *g, uint32_t *order, uint32_t *to)
+{
+    uint32_t begin[LEVELS] = {0}, reach = 0, at = 0;
+    for (uint32_t i = 0; i < g->n; i++)
+        begin[g->levels[i]]++;
+    for (uint32_t level = LEVELS; level-- > 0;) { /* from how many there are to where they go */
+        reach += begin[level];
+        const bool high = level > 0 && reach <= g->n / FEW;
+        begin[level] = high ? at : UINT32_MAX;
+        at = high ? reach : at;
+    }
+    for (uint32_t i = 0; i < g->n; i++) {
+        uint32_t *next = &begin[g->levels[order[i]]];
+        to[*next == UINT32_MAX ? at++ : (*next)++] = order[i];
+    }
+    memcpy(order, to, g->n * sizeof *to);
 }
 
 navmap_status order_nodes(const struct order_graph *g, uint32_t *ret_nodes)
@@ -143,7 +170,9 @@ navmap_status order_nodes(const struct order_graph *g, uint32_t *ret_nodes)
     if (status == NAVMAP_OK && (!h.score || !h.prev || !h.next || !h.head || !h.placed))
         status = fail(NAVMAP_ENOMEM, "no memory to order %u items", g->n);
     if (status == NAVMAP_OK)
-        place_all(g, &in, &h, ret_nodes);
+        status = place_all(g, &in, &h, ret_nodes);
+    if (status == NAVMAP_OK && g->levels)
+        bring_forward(g, ret_nodes, h.score);
     free(in.start);
     free(in.from);
     free(h.score);

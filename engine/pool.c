@@ -235,7 +235,7 @@ bool pool_next(struct pool *p, uint32_t *ret_id)
     return true;
 }
 
-const struct pool_entry *pool_finish(struct pool *p, uint32_t *ret_n)
+struct pool_entry *pool_finish(struct pool *p, uint32_t *ret_n)
 {
     if (p->heaps) {
         sort_heap(p->entries, p->n);

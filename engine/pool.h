@@ -95,6 +95,6 @@ static inline bool pool_peek(const struct pool *p, uint32_t ahead, uint32_t *ret
 }
 /* End of search: the results, nearest first, equal distances in order of arrival (line).  The pool
  * takes no more offers until it is reset. */
-const struct pool_entry *pool_finish(struct pool *p, uint32_t *ret_n);
+struct pool_entry *pool_finish(struct pool *p, uint32_t *ret_n);
 
 #endif

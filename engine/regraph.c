@@ -225,11 +225,14 @@ static void fill_rows(void *ctx, uint32_t worker)
 
 /* In-links (B2) ---------------------------------------------------------------------------------*/
 
-/* Put `slot` into the row of `to`: behind the last, or in the place of one that is named often. */
+/* Put `slot` into the row of `to`: behind the last, or in the place of one that is named often.  It
+ * may be there: `to` was taken in a moment ago, and what it leads to is not seen yet. */
 static bool take_in(const struct regraph *r, uint32_t to, uint32_t slot, uint32_t *named)
 {
     uint32_t *row = r->rows + (uint64_t)(r->item[to] - 1) * r->g.M0, best = 0, at = r->g.M0;
     for (uint32_t i = 0; i < r->g.M0; i++) {
+        if (row[i] == slot)
+            return true;
         uint32_t n = row[i] ? named[r->item[row[i]] - 1] : UINT32_MAX;
         if (n > 1 && n > best) {
             best = n;

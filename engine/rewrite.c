@@ -1,8 +1,9 @@
-/* rewrite.c -- the index as one file: which items go into it, and with which rows.
+/* rewrite.c -- the index as one file, or a new directory: which items go in, and with which rows.
  *
  * Items that are live or deleted, in the order of their slots.  Rows mend around slots that are
  * dead or free (regraph.h, B1), in the file: the index itself is not changed.  So a file is what
- * the index would be after a sweep, without its gaps.
+ * the index would be after a sweep, without its gaps.  Where there are none every row is what it
+ * was, link for link: without codes, or with the same, searches give the same answers.
  */
 #include "engine/hnswlib_write.h"
 #include "engine/index.h"
@@ -42,14 +43,23 @@ static navmap_status row_of(void *ctx, uint32_t slot, uint32_t level, uint32_t *
 static navmap_status rewrite(navmap_index *ix, struct rewriting *w)
 {
     const struct rewrite *to = w->to;
+    struct recoding recode;
+    if (index_flat(ix) && (to->directory || to->codes != 0))
+        return fail(NAVMAP_EINVAL, "%s: a directory and codes are for an index with a graph",
+                    store_path(ix->store));
     TRY(regraph_begin(&w->r, ix, true));
     const struct sealing what = {.n = w->r.n,
                                  .slots = w->r.slots,
                                  .entry = w->r.entry,
                                  .row = index_flat(ix) ? NULL : row_of,
-                                 .ctx = w};
+                                 .ctx = w,
+                                 .recode = index_recode(ix, to->codes, &recode)};
     if (to->ret_bytes)
         return seal_bytes(ix->store, &what, to->ret_bytes);
+    if (to->directory) {
+        TRY(seal_settle(ix->store));
+        return index_output_directory(ix, &what, to->path);
+    }
     if (to->hnswlib)
         return hnswlib_write(ix, &what, to->path);
     return to->path ? seal_save(ix->store, &what, to->path)

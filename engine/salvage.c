@@ -73,16 +73,17 @@ static navmap_status add_all(struct salvaging *s)
 static navmap_status create(struct salvaging *s, const char *out, uint64_t max_elements)
 {
     const struct layout *l = salvage_layout(s->from);
-    const struct navmap_options o = {.struct_size = sizeof o,
-                                     .dim = l->dim,
-                                     .space = l->space,
-                                     .M = l->M,
-                                     .ef_construction = l->ef_construction,
-                                     .durability = NAVMAP_MANUAL, /* closing it commits the rest */
-                                     .random_seed = l->seed,
-                                     .max_elements = max_elements >= s->total ? max_elements : 0,
-                                     .allow_replace_deleted =
-                                         (l->flags & HEADER_ALLOW_REPLACE_DELETED) != 0};
+    const struct navmap_options o = {
+        .struct_size = sizeof o,
+        .dim = l->dim,
+        .space = l->space,
+        .vectors = l->scalar == LAYOUT_F16 ? NAVMAP_VECTORS_F16 : NAVMAP_VECTORS_F32,
+        .M = l->M,
+        .ef_construction = l->ef_construction,
+        .durability = NAVMAP_MANUAL, /* closing it commits the rest */
+        .random_seed = l->seed,
+        .max_elements = max_elements >= s->total ? max_elements : 0,
+        .allow_replace_deleted = (l->flags & HEADER_ALLOW_REPLACE_DELETED) != 0};
     return navmap_create(out, &o, &s->to);
 }
 

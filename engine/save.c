@@ -40,9 +40,17 @@ static navmap_status save(navmap_index *ix, const char *what, const char *path, 
     TRY(index_copy_options(options, sizeof o, "navmap_save_options", &o));
     if (!path || path[0] == 0)
         return fail(NAVMAP_EINVAL, "%s: path is required", what);
+    if (o.directory > 1 || o.codes > NAVMAP_CODES_NONE ||
+        (hnswlib && (o.directory != 0 || o.codes != 0)))
+        return fail(NAVMAP_EINVAL,
+                    "%s: directory is 0 or 1, codes 0 to 2, and neither is for "
+                    "hnswlib's format",
+                    what);
     return rewrite(ix, what,
                    &(struct rewrite){.path = path,
                                      .hnswlib = hnswlib,
+                                     .directory = o.directory != 0,
+                                     .codes = o.codes,
                                      .progress = o.progress,
                                      .progress_ctx = o.progress_ctx});
 }

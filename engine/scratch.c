@@ -15,6 +15,7 @@ static void scratch_free(struct scratch *s)
     pool_free(&s->pool);
     rank_free(&s->rank);
     free(s->vector);
+    free(s->halves);
     free(s->code);
     free(s->query);
     free(s->pair);
@@ -44,15 +45,17 @@ static void *lines(uint64_t bytes)
 static bool reserve_row(struct scratch *s, const struct layout *layout)
 {
     const uint32_t n = layout->M0 + 1;
-    s->vector = calloc(1, layout->vec_stride);
+    const bool half = layout->scalar == LAYOUT_F16;
+    s->vector = half ? calloc(layout->dim, sizeof *s->vector) : calloc(1, layout->vec_stride);
+    s->halves = half ? calloc(1, layout->vec_stride) : NULL;
     s->dists = calloc(n, sizeof *s->dists);
-    s->ids = calloc(n, sizeof *s->ids);
+    s->ids = calloc(2 * n, sizeof *s->ids);
     uint32_t ring = 64;
     while (ring < ASKS_HOPS * n)
         ring *= 2;
     s->asks.mask = ring - 1;
     s->asks.rows = calloc(ring, sizeof *s->asks.rows);
-    bool ok = s->vector && s->dists && s->ids && s->asks.rows;
+    bool ok = s->vector && (s->halves || !half) && s->dists && s->ids && s->asks.rows;
     for (uint32_t i = 0; i < 2; i++) {
         struct hop *hop = &s->hops[i];
         hop->ids = calloc(n, sizeof *hop->ids);
@@ -63,12 +66,16 @@ static bool reserve_row(struct scratch *s, const struct layout *layout)
     return ok;
 }
 
-static bool reserve_codes(struct scratch *s, uint32_t stride)
+static bool reserve_codes(struct scratch *s, const struct layout *layout)
 {
-    s->code = lines(stride);
-    s->query = lines(codes_query_bytes(stride));
-    s->pair = lines(codes_query_bytes(stride));
-    return s->code && s->query && s->pair;
+    const bool coded = layout->code_stride != 0;
+    const uint32_t bytes = coded ? layout->code_stride : 4 * layout->dim;
+    if (!coded && layout->scalar == LAYOUT_F32)
+        return true; /* what the map has is measured as it is */
+    s->code = coded ? lines(bytes) : NULL;
+    s->query = lines(codes_query_bytes(bytes));
+    s->pair = lines(codes_query_bytes(bytes));
+    return (s->code || !coded) && s->query && s->pair;
 }
 
 navmap_status scratch_take(struct shelf *shelf, const struct layout *layout,
@@ -85,8 +92,7 @@ navmap_status scratch_take(struct shelf *shelf, const struct layout *layout,
         }
     }
     struct scratch *s = calloc(1, sizeof *s);
-    if (!s || !reserve_row(s, layout) ||
-        (layout->code_stride != 0 && !reserve_codes(s, layout->code_stride))) {
+    if (!s || !reserve_row(s, layout) || !reserve_codes(s, layout)) {
         scratch_free(s);
         return fail(NAVMAP_ENOMEM, "no working memory for a call on %u dimensions", layout->dim);
     }

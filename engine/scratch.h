@@ -34,7 +34,7 @@ struct hop {
     uint32_t asked; /* what asks.tail was when the last of them was put there */
     uint32_t *ids;
     const uint8_t **codes; /* where their code rows are, or, without codes, ... */
-    const float **vectors; /* ... their vectors */
+    const void **vectors;  /* ... their vectors */
 };
 
 /* Rows to be fetched into the cache that were not asked for yet; first come, first served. */
@@ -47,9 +47,11 @@ struct asks {
 
 /* What walks did with this memory since it was made. */
 struct tally {
-    uint64_t measured; /* distances on the way, of codes or of vectors */
-    uint64_t expanded; /* rows read on level 0 */
-    uint64_t exact;    /* vectors measured at the end */
+    uint64_t measured;           /* distances on the way, of codes or of vectors */
+    uint64_t expanded;           /* rows read on level 0 */
+    uint64_t exact;              /* vectors measured at the end */
+    uint64_t scanned;            /* codes or vectors measured by scans */
+    uint64_t walks, hops, scans; /* ways that were gone to the end, or given up (plan.h) */
 };
 
 struct scratch {
@@ -58,15 +60,17 @@ struct scratch {
     struct visited visited;
     struct pool pool;
     struct rank rank;
-    /* vec_stride bytes: the query or the new vector, normalised for cosine; padded with zeros. */
-    float *vector;
-    uint8_t *code;             /* its code row; NULL without codes, as the next two */
-    struct codes_query *query; /* the code as a query */
-    struct codes_query *pair;  /* another one's: graph.h */
+    float *vector;    /* the query or the new vector, normalised for cosine, then zeros: a row */
+    uint16_t *halves; /* the new vector's row where halves are stored, else NULL */
+    uint8_t *code;    /* its code row; NULL without codes */
+    /* The code as a query, and another one's (graph.h).  Without codes: room for a vector where
+     * halves are stored, else NULL. */
+    struct codes_query *query;
+    struct codes_query *pair;
     struct hop hops[2];
     struct asks asks;
     float *dists;  /* M0 + 1: of a hop's */
-    uint32_t *ids; /* M0 + 1: adding and repairing */
+    uint32_t *ids; /* 2 (M0 + 1): adding, repairing and hops */
     /* Adding and repairing only: */
     struct near *near;   /* candidates of a selection */
     struct near *aside;  /* select.c: copies put aside */

@@ -1,12 +1,13 @@
 /* search.c -- queries: what a call checks, and the rows of a batch among threads and in one.
  *
  * A thread answers up to LANES rows at once, a step of one walk after a step of another: while one
- * waits for memory the others work.  Single queries, and those that are not plain walks, are
- * answered one after the other (query.c).
+ * waits for memory the others work.  Rows that one filter makes scans of share these.  Single
+ * queries, and those that ask a function, are answered one after the other (query.c).
  *
  * Q3  A row does not depend on who answers it: a batch is the same for any number of threads, the
  *     error that it ends with included (the lowest row that came short), unless a row fails.
  */
+#include "engine/code_scan.h"
 #include "engine/query.h"
 
 #include <math.h>
@@ -29,12 +30,13 @@ static void write_row(const struct rank *rank, uint64_t k, uint64_t *ret_labels,
     }
 }
 
-static navmap_status live_count(navmap_index *ix, uint64_t *ret_live)
+static navmap_status live_count(navmap_index *ix, uint64_t *ret_live, uint64_t *ret_deleted)
 {
     struct view *v;
     TRY(store_view_begin(ix->store, &v));
     uint64_t live = view_load64(&view_root(v)->n_live, memory_order_relaxed);
     *ret_live = live < view_slots(v) ? live : view_slots(v); /* the file's word is not trusted */
+    *ret_deleted = view_load64(&view_root(v)->n_deleted, memory_order_relaxed);
     store_view_end(ix->store, v);
     return NAVMAP_OK;
 }
@@ -63,6 +65,25 @@ static navmap_status check_stop(const navmap_index *ix, const struct navmap_sear
     return NAVMAP_OK;
 }
 
+static navmap_status check_set(const navmap_index *ix, const char *what,
+                               const navmap_filter_set *set)
+{
+    if (set && set->serial != ix->serial)
+        return fail(NAVMAP_EINVAL, "%s: the filter was prepared for another index", what);
+    return NAVMAP_OK;
+}
+
+static navmap_status check_sets(const navmap_index *ix, const char *what,
+                                const struct navmap_search_options *o, uint64_t nq)
+{
+    if ((o->allowed != NULL) + (o->set != NULL) + (o->row_sets != NULL) > 1)
+        return fail(NAVMAP_EINVAL, "%s: allowed, set and row_sets exclude each other", what);
+    TRY(check_set(ix, what, o->set));
+    for (uint64_t i = 0; o->row_sets && i < nq; i++)
+        TRY(check_set(ix, what, o->row_sets[i]));
+    return NAVMAP_OK;
+}
+
 /* A batch -------------------------------------------------------------------------------------*/
 
 struct short_row {
@@ -73,9 +94,10 @@ struct batch {
     navmap_index *ix;
     const char *what;
     index_searcher *searcher;
-    const struct filter *filter; /* NULL = none */
+    const struct filter *filter; /* NULL = none, or: */
+    navmap_filter_set *const *row_sets;
     const float *queries;
-    uint64_t nq, k, want, live;
+    uint64_t nq, k, want, live, deleted;
     uint32_t ef;
     float stop; /* scratch.h */
     uint64_t *ret_labels;
@@ -85,8 +107,8 @@ struct batch {
     _Atomic bool halt;     /* somebody failed; who set it fills in: */
     navmap_status status;
     char detail[512];
-    struct short_row *shorts; /* by worker: its lowest */
-    struct tally *tallies;    /* by worker */
+    struct short_row *shorts;            /* by worker: its lowest */
+    struct navmap_search_counts *counts; /* by worker */
 };
 
 static void fail_batch(struct batch *b, navmap_status status)
@@ -127,14 +149,29 @@ static void give_row(struct batch *b, struct scratch *s, uint64_t row, struct sh
         *lowest = (struct short_row){row, rank->n};
 }
 
+/* The filter of a row; `room` is for one of its own. */
+static const struct filter *row_filter(const struct batch *b, uint64_t row, struct filter *room)
+{
+    if (!b->row_sets || !b->row_sets[row])
+        return b->filter;
+    *room = (struct filter){.n_live = b->live, .marks = &b->row_sets[row]->marks};
+    if (b->filter) {
+        room->ask = b->filter->ask;
+        room->ctx = b->filter->ctx;
+    }
+    return room;
+}
+
 /* Rows one after the other, until there are no more. */
 static void answer_singly(struct batch *b, struct scratch *s, struct short_row *lowest)
 {
     navmap_status status = NAVMAP_OK;
     for (uint64_t row; status == NAVMAP_OK && take_row(b, &row);) {
+        struct filter room;
         rank_reset(&s->rank, 1);
         if (b->want > 0)
-            status = b->searcher(b->ix, s, b->filter, row_query(b, s, row), b->want, b->ef);
+            status = b->searcher(b->ix, s, row_filter(b, row, &room), row_query(b, s, row), b->want,
+                                 b->ef);
         if (status == NAVMAP_OK)
             give_row(b, s, row, lowest);
     }
@@ -145,35 +182,50 @@ static void answer_singly(struct batch *b, struct scratch *s, struct short_row *
 /* Rows side by side ---------------------------------------------------------------------------*/
 
 struct lane {
-    struct query q;
+    struct query q;       /* stays where it is: its parts point to each other */
+    struct filter filter; /* room for the row's */
     uint64_t row;
     bool busy;
 };
 
-static navmap_status lane_begin(const struct batch *b, struct lane *lane, struct scratch *s,
-                                struct asks *asks, uint64_t row)
+static void lane_set(const struct batch *b, struct lane *lane, struct scratch *s, uint64_t row)
 {
     lane->row = row;
     lane->q = (struct query){
         .ix = b->ix, .s = s, .vector = row_query(b, s, row), .k = b->want, .ef = b->ef};
-    TRY(query_begin(&lane->q));
+    lane->q.filter = row_filter(b, row, &lane->filter);
+}
+
+static navmap_status lane_begin(const struct batch *b, struct lane *lane, struct scratch *s,
+                                struct asks *asks, uint64_t row)
+{
+    struct query *q = &lane->q;
+    lane_set(b, lane, s, row);
+    TRY(query_begin(q));
+    query_scan(&q, 1);
     if (lane->q.walking)
         walk_share(&lane->q.walk, asks);
     lane->busy = true;
     return NAVMAP_OK;
 }
 
-/* A row that came short is answered anew by itself: with more attempts, and a scan at the end. */
+/* A row that is to be begun again, or came short, goes on by itself. */
 static navmap_status lane_end(struct batch *b, struct lane *lane, struct short_row *lowest)
 {
     struct query *q = &lane->q;
-    bool retry;
+    bool again;
     lane->busy = false;
-    TRY(query_end(q, &retry));
-    if (q->s->rank.n < q->k)
-        TRY(index_walk(q->ix, q->s, NULL, q->vector, q->k, q->ef));
+    TRY(query_end(q, &again));
+    TRY(query_finish(q, again));
     give_row(b, q->s, lane->row, lowest);
     return NAVMAP_OK;
+}
+
+static navmap_status lane_finish(struct batch *b, struct lane *lane, struct short_row *lowest)
+{
+    while (lane->q.walking && walk_step(&lane->q.walk))
+        ;
+    return lane_end(b, lane, lowest);
 }
 
 /* One step of a lane, or its end and the beginning of another row. */
@@ -205,35 +257,76 @@ static void answer_in_lanes(struct batch *b, struct scratch *const *s, struct sh
             busy += lanes[i].busy;
         }
     }
-    bool retry;
+    bool again;
     for (uint32_t i = 0; i < LANES; i++) /* the views must be given back */
-        if (lanes[i].busy && query_end(&lanes[i].q, &retry) != NAVMAP_OK)
+        if (lanes[i].busy && query_end(&lanes[i].q, &again) != NAVMAP_OK)
             continue; /* the first failure is the one to tell of */
     if (status != NAVMAP_OK)
         fail_batch(b, status);
 }
 
-/* Plain walks, of which there are several for each thread. */
-static bool side_by_side(const struct batch *b)
+/* Rows that are scans, CODE_SCAN_MOST of them in one; one that turns out not to be is walked. */
+static void answer_in_scans(struct batch *b, struct scratch *const *s, struct short_row *lowest)
 {
-    return b->searcher == index_walk && !b->filter && !index_flat(b->ix) && b->want > 0 &&
-           b->nq > 1;
+    struct lane lanes[CODE_SCAN_MOST];
+    navmap_status status = NAVMAP_OK;
+    for (uint32_t n = CODE_SCAN_MOST; n == CODE_SCAN_MOST && status == NAVMAP_OK;) {
+        struct query *queries[CODE_SCAN_MOST];
+        uint32_t begun = 0;
+        n = 0;
+        for (uint64_t row; n < CODE_SCAN_MOST && status == NAVMAP_OK && take_row(b, &row); n++) {
+            queries[n] = &lanes[n].q;
+            lane_set(b, &lanes[n], s[n], row);
+            status = query_begin(queries[n]);
+            begun += status == NAVMAP_OK;
+        }
+        if (status == NAVMAP_OK)
+            query_scan(queries, n);
+        for (uint32_t i = 0; i < begun; i++) {
+            navmap_status ended = lane_finish(b, &lanes[i], lowest);
+            status = status == NAVMAP_OK ? ended : status;
+        }
+    }
+    if (status != NAVMAP_OK)
+        fail_batch(b, status);
 }
 
-static void count(struct tally *t, struct scratch *s)
+/* Walks, of which there are several for each thread.  A function is asked about one row after the
+ * other: it may stop the call. */
+static bool side_by_side(const struct batch *b)
 {
-    t->measured += s->tally.measured;
-    t->expanded += s->tally.expanded;
-    t->exact += s->tally.exact;
+    return b->searcher == index_walk && !(b->filter && b->filter->ask) && !index_flat(b->ix) &&
+           b->want > 0 && b->nq > 1;
+}
+
+static void count(struct navmap_search_counts *counts, struct scratch *s)
+{
+    const struct tally *t = &s->tally;
+    counts->measured += t->measured;
+    counts->expanded += t->expanded;
+    counts->exact += t->exact;
+    counts->scanned += t->scanned;
+    counts->walks += t->walks;
+    counts->hops += t->hops;
+    counts->scans += t->scans;
     s->tally = (struct tally){0};
+}
+
+/* Will the rows be scans of one filter? */
+static bool scanned_together(const struct batch *b)
+{
+    const struct query q = {.ix = b->ix, .filter = b->filter, .k = b->want, .ef = b->ef};
+    const bool few = b->filter || b->live < b->deleted;
+    return few && !b->row_sets && b->ix->layout->code_stride > 0 && query_scans(&q);
 }
 
 /* A worker's share. */
 static void answer_rows(void *ctx, uint32_t worker)
 {
     struct batch *b = ctx;
-    struct scratch *s[LANES] = {NULL};
-    const uint32_t n = side_by_side(b) ? LANES : 1;
+    struct scratch *s[CODE_SCAN_MOST] = {NULL};
+    const bool scans = side_by_side(b) && scanned_together(b);
+    const uint32_t n = scans ? CODE_SCAN_MOST : side_by_side(b) ? LANES : 1;
     navmap_status status = NAVMAP_OK;
     for (uint32_t i = 0; i < n && status == NAVMAP_OK; i++) {
         status = scratch_take(&b->ix->shelf, b->ix->layout, &s[i]);
@@ -244,13 +337,15 @@ static void answer_rows(void *ctx, uint32_t worker)
     }
     if (status != NAVMAP_OK)
         fail_batch(b, status);
+    else if (scans)
+        answer_in_scans(b, s, &b->shorts[worker]);
     else if (n > 1)
         answer_in_lanes(b, s, &b->shorts[worker]);
     else
         answer_singly(b, s[0], &b->shorts[worker]);
     for (uint32_t i = 0; i < n; i++) {
         if (s[i]) {
-            count(&b->tallies[worker], s[i]);
+            count(&b->counts[worker], s[i]);
             s[i]->stop = 0;
         }
         scratch_give(&b->ix->shelf, s[i]);
@@ -261,18 +356,21 @@ static void answer_rows(void *ctx, uint32_t worker)
 static navmap_status too_few(const struct batch *b, uint64_t row, uint64_t found)
 {
     char where[40] = "", why[80] = "";
-    const struct filter *f = b->filter;
+    struct filter room;
+    const struct filter *f = row == UINT64_MAX ? b->filter : row_filter(b, row, &room);
+    const unsigned long long k = b->k, n = found, live = b->live, deleted = b->deleted;
     if (row != UINT64_MAX)
         (void)snprintf(where, sizeof where, "row %llu: ", (unsigned long long)row);
     if (!f)
-        return fail(NAVMAP_EFEWER, "%s: %sk is %llu, but only %llu live items exist", b->what,
-                    where, (unsigned long long)b->k, (unsigned long long)found);
-    if (f->listed)
-        (void)snprintf(why, sizeof why, ", %llu of them allowed", (unsigned long long)f->n_pass);
+        return fail(NAVMAP_EFEWER, "%s: %sk is %llu, but only %llu live items exist (%llu deleted)",
+                    b->what, where, k, n, deleted);
+    if (f->marks)
+        (void)snprintf(why, sizeof why, ", %llu of them allowed",
+                       (unsigned long long)filter_pass(f));
     return fail(NAVMAP_EFEWER,
-                "%s: %sk is %llu, but only %llu items pass the filter (%llu are live%s%s)", b->what,
-                where, (unsigned long long)b->k, (unsigned long long)found,
-                (unsigned long long)b->live, why,
+                "%s: %sk is %llu, but only %llu items pass the filter (%llu are live%s, %llu "
+                "deleted%s)",
+                b->what, where, k, n, live, why, deleted,
                 f->ask && row != UINT64_MAX ? "; the function refused others" : "");
 }
 
@@ -305,7 +403,7 @@ navmap_status index_search(navmap_index *ix, const char *what, index_searcher *s
     struct navmap_search_options o;
     struct filter filter = {0};
     struct short_row shorts[CREW_MAX];
-    struct tally tallies[CREW_MAX] = {{0}};
+    struct navmap_search_counts counts[CREW_MAX] = {{0}};
     TRY(index_check(ix, what));
     TRY(index_copy_options(options, sizeof o, "navmap_search_options", &o));
     TRY(check_request(ix, what, nq, queries, k, ret_labels, ret_distances));
@@ -322,15 +420,17 @@ navmap_status index_search(navmap_index *ix, const char *what, index_searcher *s
                       .ret_distances = ret_distances,
                       .ret_found = ret_found,
                       .shorts = shorts,
-                      .tallies = tallies};
-    TRY(live_count(ix, &b.live));
+                      .row_sets = o.row_sets,
+                      .counts = counts};
+    TRY(live_count(ix, &b.live, &b.deleted));
     bool may_fail = nq != 0 && !o.allow_fewer;
     if (may_fail && k > b.live)
         return too_few(&b, UINT64_MAX, b.live);
+    TRY(check_sets(ix, what, &o, nq));
     TRY(filter_prepare(ix->store, &o, b.live, &filter));
-    if (filter.ask || filter.listed)
+    if (filter.ask || filter.marks)
         b.filter = &filter;
-    uint64_t most = filter.listed && filter.sure ? filter.n_pass : b.live;
+    uint64_t most = filter.sure ? filter_pass(&filter) : b.live;
     b.want = k < most ? k : most;
     b.ef = o.ef ? o.ef : DEFAULT_EF;
     if (b.ef < b.want)
@@ -339,9 +439,10 @@ navmap_status index_search(navmap_index *ix, const char *what, index_searcher *s
                                                 : run_batch(&b, o.num_threads, !may_fail);
     filter_release(&filter);
     for (uint32_t i = 0; o.ret_counts && i < CREW_MAX; i++) {
-        o.ret_counts->measured += tallies[i].measured;
-        o.ret_counts->expanded += tallies[i].expanded;
-        o.ret_counts->exact += tallies[i].exact;
+        uint64_t *sum = (uint64_t *)o.ret_counts;
+        const uint64_t *of = (const uint64_t *)&counts[i];
+        for (size_t j = 0; j < sizeof counts[i] / sizeof *of; j++)
+            sum[j] += of[j];
     }
     return status;
 }

@@ -54,7 +54,7 @@ bool select_is_diverse(const struct graph *g, struct near c, const struct near *
 {
     enum { GROUP = 4 }; /* most candidates fail against one of the first few */
     const uint8_t *codes[GROUP];
-    const float *vectors[GROUP];
+    const void *vectors[GROUP];
     struct hop hop = {.codes = codes, .vectors = vectors};
     uint32_t ids[GROUP];
     float d[GROUP];

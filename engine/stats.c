@@ -50,6 +50,7 @@ static struct navmap_stats stats_of(const struct layout *l, const struct store_s
         .tag_bytes = s->tag_bytes,
         .code_bytes = s->code_bytes,
         .codes = l->code_scheme != 0 ? NAVMAP_CODES_I8 : NAVMAP_CODES_NONE,
+        .vectors = l->scalar == LAYOUT_F16 ? NAVMAP_VECTORS_F16 : NAVMAP_VECTORS_F32,
         .vector_bytes = s->vec_bytes,
     };
 }

@@ -9,10 +9,11 @@
  * K1  A node is thus expanded before the one in front of it was measured, which might have put it
  *     off; by far the most would have been expanded anyway.
  * K2  Each walk ends on any content: each id is met at most once (graph.h, G2).
- * K3  Where all that rows name is LIVE when the walk begins (nothing DELETED or DEAD, no filter),
- *     state words are not looked at on the way.  The committed graph's reader asks for them at the
- *     end (query.c), when what died meanwhile is dropped; the writer's item needs nothing of the
- *     kind, since slots that die while it is in hand are in no sweep (insert.c, A3).
+ * K3  `all_live`: every node counts, and state words are not looked at on the way.  The committed
+ *     graph's reader asks for them at the end (query.c, Q5), in a beam that is wider where not all
+ *     that rows name is LIVE and passes (plan.h); the writer's walks are so only where all is LIVE
+ *     when they begin, and its item needs nothing of the kind, since slots that die while it is in
+ *     hand are in no sweep (insert.c, A3).
  * K4  Without codes a node is measured before the next one is taken, at the price of waiting for
  *     memory: the order is then the paper's and hnswlib's, and a graph of hnswlib's gives the
  *     answers that it gives there (hnswlib_file.c), which is what its users compare.

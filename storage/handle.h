@@ -151,7 +151,7 @@ const char *store_what_was_removed(const struct store *s);
 bool store_lock_shared(struct store *s);
 void store_unlock_shared(struct store *s, bool locked);
 /* What a new generation may change of a layout; everything else is the same, and is read by
- * searches at any time. */
+ * searches at any time.  All of it where M or codes are others: then nobody searches. */
 void store_follow_layout(struct layout *to, const struct layout *from);
 /* Before any lock of the handle: a forked child must not wait for what a thread of its parent
  * held, so the first call there makes the locks anew. */

@@ -301,12 +301,12 @@ static uint8_t *payload_place(struct store *s, struct store_item *item)
 }
 
 static void fill_image(const struct layout *l, const struct disk_tag *tag, const void *code,
-                       const float *vector, uint8_t *image)
+                       const void *vec_row, uint8_t *image)
 {
     memcpy(image, tag, sizeof *tag);
     if (l->code_stride > 0)
         memcpy(image + l->tag_stride, code, l->code_stride);
-    memcpy(image + l->tag_stride + l->code_stride, vector, l->vec_stride);
+    memcpy(image + l->tag_stride + l->code_stride, vec_row, l->vec_stride);
 }
 
 /* An empty row for a slot that nobody names: in a private index what an earlier life left there is
@@ -324,17 +324,17 @@ static void clear_rows(struct store *s, const struct store_item *item)
 }
 
 void store_item_payload(struct store *s, struct store_item *item, const void *code,
-                        const float *vector)
+                        const void *vec_row)
 {
     const struct layout *l = &s->view->layout;
     struct stage *e = &s->stage;
     uint8_t *image = payload_place(s, item);
     struct disk_tag tag = {.label = item->label, .up = item->up, .gen = item->gen};
-    tag.vsum = layout_vsum(l, tag.label, item->slot, tag.gen, tag.up, code, vector);
+    tag.vsum = layout_vsum(l, tag.label, item->slot, tag.gen, tag.up, code, vec_row);
     if (image)
-        fill_image(l, &tag, code, vector, image);
+        fill_image(l, &tag, code, vec_row, image);
     else
-        payload_store(s->view, item->slot, &tag, code, vector);
+        payload_store(s->view, item->slot, &tag, code, vec_row);
     if (s->in_memory) {
         clear_rows(s, item);
         return;

@@ -21,7 +21,6 @@
 #define FLAGS_KNOWN (LAYOUT_FLAGS_CHOSEN | HEADER_SEALED | HEADER_SECTION_SUMS)
 #define SPACE_MAX 2u
 #define SCHEME_MAX 1u
-#define SCALAR_F32 0u
 #define CHUNK_BYTES_SMALL (UINT64_C(512) << 10)
 #define CHUNK_BYTES_LARGE (UINT64_C(8) << 20)
 #define CELLS_MAX (UINT64_C(1) << 27) /* tag.up has 27 bits for the cell */
@@ -104,6 +103,8 @@ navmap_status layout_compute(const struct layout_params *params, struct layout *
                     p->M);
     if (p->space > SPACE_MAX)
         return fail(NAVMAP_EINVAL, "space: expected 0..%u, found %u", SPACE_MAX, p->space);
+    if (p->scalar > LAYOUT_F16)
+        return fail(NAVMAP_EINVAL, "scalar: expected 0..%u, found %u", LAYOUT_F16, p->scalar);
     if (p->code_scheme > SCHEME_MAX)
         return fail(NAVMAP_EINVAL, "code_scheme: expected 0..%u, found %u", SCHEME_MAX,
                     p->code_scheme);
@@ -127,7 +128,7 @@ navmap_status layout_compute(const struct layout_params *params, struct layout *
         .ef_construction = p->ef_construction,
         .flags = p->flags,
         .space = p->space,
-        .scalar = SCALAR_F32,
+        .scalar = p->scalar,
         .code_scheme = p->code_scheme,
         .code_header = p->code_header,
         .tag_stride = sizeof(struct disk_tag),
@@ -136,10 +137,10 @@ navmap_status layout_compute(const struct layout_params *params, struct layout *
     for (uint64_t power = p->M; power <= UINT64_C(1) << LAYOUT_LEVEL_BITS; power *= p->M)
         if (l.level_most < LAYOUT_LEVEL_MAX)
             l.level_most++;
-    uint64_t vec_bytes = (uint64_t)p->dim * 4;
+    l.vec_bytes = p->dim * layout_scalar_bytes(p->scalar);
     l.row_stride = (uint32_t)round_up((uint64_t)l.M0 * 4, 64);
     l.upper_stride = (uint32_t)round_up((uint64_t)l.M * 4, 64);
-    l.vec_stride = (uint32_t)round_up(vec_bytes, vec_bytes < 64 ? 16 : 64);
+    l.vec_stride = (uint32_t)round_up(l.vec_bytes, l.vec_bytes < 64 ? 16 : 64);
     if (p->code_scheme != 0)
         l.code_stride = (uint32_t)round_up((uint64_t)p->dim + p->code_header, 64);
 
@@ -276,9 +277,9 @@ static navmap_status check_identity(const struct disk_header *h, const char *pat
                     "%s: codes are centred on a mean (mu_offset %" PRIu32
                     "), which this version cannot read",
                     path, h->mu_offset);
-    if (h->scalar != SCALAR_F32)
-        return fail(NAVMAP_EVERSION, "%s: header field scalar: expected %u, found %u", path,
-                    SCALAR_F32, h->scalar);
+    if (h->scalar > LAYOUT_F16)
+        return fail(NAVMAP_EVERSION, "%s: header field scalar: expected at most %u, found %u", path,
+                    LAYOUT_F16, h->scalar);
     return NAVMAP_OK;
 }
 
@@ -353,6 +354,7 @@ static navmap_status check_geometry(const struct disk_header *h, const char *pat
     const struct layout_params params = {
         .dim = h->dim,
         .space = h->space,
+        .scalar = h->scalar,
         .code_scheme = h->code_scheme,
         .code_header = h->code_header,
         .M = h->M,
@@ -445,7 +447,7 @@ uint64_t layout_vsum(const struct layout *layout, uint64_t label, uint32_t slot,
                      uint32_t up, const void *code_row, const void *vec_row)
 {
     return layout_vsum_apart(layout, label, slot, gen, up, code_row, vec_row,
-                             (const float *)vec_row + layout->dim);
+                             (const uint8_t *)vec_row + layout->vec_bytes);
 }
 
 uint64_t layout_vsum_apart(const struct layout *layout, uint64_t label, uint32_t slot, uint32_t gen,
@@ -463,7 +465,7 @@ uint64_t layout_vsum_apart(const struct layout *layout, uint64_t label, uint32_t
     checksum_add(&sum, head, sizeof(head));
     if (layout->code_stride != 0)
         checksum_add(&sum, code_row, layout->code_stride);
-    checksum_add(&sum, vector, 4 * (size_t)layout->dim);
-    checksum_add(&sum, padding, layout->vec_stride - 4 * (size_t)layout->dim);
+    checksum_add(&sum, vector, layout->vec_bytes);
+    checksum_add(&sum, padding, layout->vec_stride - layout->vec_bytes);
     return checksum_end(&sum);
 }

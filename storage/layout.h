@@ -46,6 +46,12 @@ enum slot_status { SLOT_FREE = 0, SLOT_LIVE = 1, SLOT_DELETED = 2, SLOT_DEAD = 3
 #define STATE_GEN(word) ((word) >> 2)
 #define STATE_GEN_MAX ((1u << 30) - 1)
 
+enum layout_scalar { LAYOUT_F32 = 0, LAYOUT_F16 = 1 }; /* what a vector is stored as */
+static inline uint32_t layout_scalar_bytes(uint32_t scalar)
+{
+    return scalar == LAYOUT_F16 ? 2 : 4;
+}
+
 enum header_flag {
     HEADER_ALLOW_REPLACE_DELETED = 1u,
     HEADER_SEALED = 2u,
@@ -68,7 +74,7 @@ struct disk_header {
     uint8_t uuid[16];          /*  32: of the index; the same in LMDB */
     uint64_t generation;       /*  48 */
     uint32_t dim;              /*  56 */
-    uint16_t space, scalar;    /*  60, 62: 0 l2, 1 ip, 2 cosine; 0 f32 */
+    uint16_t space, scalar;    /*  60, 62: 0 l2, 1 ip, 2 cosine; enum layout_scalar */
     uint32_t M, M0;            /*  64, 68: M0 = 2M */
     uint32_t ef_construction;  /*  72 */
     uint32_t flags;            /*  76: enum header_flag */
@@ -171,6 +177,7 @@ static_assert(sizeof(struct disk_sum) == 24, "disk_sum is frozen");
 struct layout_params {
     uint32_t dim;             /* 1..65536 */
     uint16_t space;           /* opaque to storage; 0..2 */
+    uint16_t scalar;          /* enum layout_scalar */
     uint16_t code_scheme;     /* 0 or 1 */
     uint16_t code_header;     /* bytes; 0 when code_scheme is 0 */
     uint32_t M;               /* 2..512 */
@@ -187,6 +194,7 @@ struct layout {
     uint16_t space, scalar, code_scheme, code_header;
     uint32_t slot_shift, slots_per_chunk, uppers_per_chunk, level_most;
     uint32_t row_stride, upper_stride, tag_stride, code_stride, vec_stride;
+    uint32_t vec_bytes; /* of a vector row, without its padding */
     uint32_t off_state, off_row, off_upper, off_tag, off_code, off_vec;
     uint64_t chunk_bytes, seed, generation, instance, created_ns;
     uint8_t uuid[16];
@@ -226,7 +234,7 @@ uint64_t layout_root_sum(const struct disk_root *root, uint64_t uuid_low);
  * their padding. */
 uint64_t layout_vsum(const struct layout *layout, uint64_t label, uint32_t slot, uint32_t gen,
                      uint32_t up, const void *code_row, const void *vec_row);
-/* The same of a vector row in two pieces: dim floats, and what follows them up to vec_stride, less
+/* The same of a vector row in two pieces: vec_bytes, and what follows them up to vec_stride, less
  * than LAYOUT_VEC_PADDING bytes. */
 uint64_t layout_vsum_apart(const struct layout *layout, uint64_t label, uint32_t slot, uint32_t gen,
                            uint32_t up, const void *code_row, const void *vector,

@@ -164,7 +164,7 @@ static navmap_status admit(struct store *s, const struct layout *l)
     }
     if (memcmp(l->uuid, ours->uuid, sizeof l->uuid) != 0 || l->instance != ours->instance ||
         l->dim != ours->dim || l->space != ours->space || l->flags != ours->flags ||
-        l->M != ours->M || l->code_stride != ours->code_stride)
+        l->M != ours->M || l->code_stride != ours->code_stride || l->scalar != ours->scalar)
         return fail(NAVMAP_ESTALE, "%s: the index was made anew; open it again", s->path);
     return NAVMAP_OK;
 }

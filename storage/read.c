@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "storage/half.h"
 #include "storage/handle.h"
 #include "storage/labels.h"
 
@@ -230,7 +231,7 @@ navmap_status store_slots(struct store *s, const struct view *v, uint32_t n, con
 }
 
 /* By words: the slot's next life may be on its way into it (pairing "payload"). */
-static void copy_words(const float *from, uint32_t n, void *ret_words)
+static void copy_words(const uint8_t *from, uint32_t n, void *ret_words)
 {
     const _Atomic uint32_t *words = (const _Atomic uint32_t *)(const void *)from;
     for (uint32_t i = 0; i < n; i++) {
@@ -245,12 +246,17 @@ static navmap_status copy_vector(const struct view *v, const struct seen *at, ui
 {
     const struct layout *l = &v->layout;
     const struct disk_tag *tag = view_tag(v, at->slot);
-    uint32_t padding[LAYOUT_VEC_PADDING / 4];
-    copy_words(view_vec(v, at->slot), l->dim, ret_vector);
-    copy_words(view_vec(v, at->slot) + l->dim, l->vec_stride / 4 - l->dim, padding);
+    const bool halves = l->scalar == LAYOUT_F16;
+    const uint32_t whole = l->vec_bytes / 4, odd = l->vec_bytes % 4; /* the last half */
+    uint8_t *vector = (uint8_t *)ret_vector + (halves ? l->vec_bytes : 0);
+    uint8_t rest[LAYOUT_VEC_PADDING + 4];
+    const uint8_t *from = view_vec(v, at->slot);
+    copy_words(from, whole, vector);
+    copy_words(from + 4 * (size_t)whole, l->vec_stride / 4 - whole, rest);
+    memcpy(vector + 4 * (size_t)whole, rest, odd);
     uint64_t vsum =
         layout_vsum_apart(l, label, at->slot, STATE_GEN(at->state), view_tag_up(v, at->slot),
-                          view_code(v, at->slot), ret_vector, padding);
+                          view_code(v, at->slot), vector, rest + odd);
     uint64_t expected = view_load64(&tag->vsum, memory_order_relaxed);
     atomic_thread_fence(memory_order_acquire);
     uint32_t now = atomic_load_explicit(view_state(v, at->slot), memory_order_relaxed);
@@ -263,6 +269,8 @@ static navmap_status copy_vector(const struct view *v, const struct seen *at, ui
             v->path, at->slot, (unsigned long long)label,
             (unsigned long long)layout_tag_off(l, at->slot), (unsigned long long)expected,
             (unsigned long long)vsum);
+    if (*ret_same && halves)
+        half_widen(vector, l->dim, ret_vector);
     return NAVMAP_OK;
 }
 

@@ -17,6 +17,8 @@ static navmap_status name_layout(const struct store *s, struct layout *l)
     l->created_ns = fresh.created_ns;
     l->instance = s->layout.instance;
     l->generation = s->view->layout.generation + 1;
+    memcpy(l->uuid, s->layout.uuid, sizeof l->uuid);
+    l->uuid_low = s->layout.uuid_low;
     return NAVMAP_OK;
 }
 
@@ -90,10 +92,11 @@ static navmap_status make(struct store *s, const struct renumber *p, struct stor
     return status;
 }
 
-navmap_status store_remake(struct store *s, const struct sealing *what, struct store **ret_private)
+navmap_status store_remake(struct store *s, struct store *from, const struct sealing *what,
+                           struct store **ret_private)
 {
     struct renumber p;
-    navmap_status status = renumber_make(&p, s, what, s->layout.flags & LAYOUT_FLAGS_CHOSEN);
+    navmap_status status = renumber_make(&p, from, what, s->layout.flags & LAYOUT_FLAGS_CHOSEN);
     if (status == NAVMAP_OK)
         status = name_layout(s, &p.l);
     if (status == NAVMAP_OK)

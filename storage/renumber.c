@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "storage/half.h"
 #include "storage/handle.h"
 
 void renumber_free(struct renumber *p)
@@ -57,11 +58,13 @@ static navmap_status plan_owners(struct renumber *p)
 static navmap_status plan_layout(struct renumber *p, uint32_t flags)
 {
     const struct layout *old = &p->from->layout;
+    const struct recoding *recode = p->what->recode;
     const uint64_t expected = p->what->expected > p->what->n ? p->what->expected : p->what->n;
     struct layout_params params = {.dim = old->dim,
                                    .space = old->space,
-                                   .code_scheme = old->code_scheme,
-                                   .code_header = old->code_header,
+                                   .scalar = old->scalar,
+                                   .code_scheme = recode ? recode->scheme : old->code_scheme,
+                                   .code_header = recode ? recode->header : old->code_header,
                                    .M = old->M,
                                    .ef_construction = old->ef_construction,
                                    .flags = flags,
@@ -96,7 +99,8 @@ navmap_status renumbering_begin(struct renumbering *c, const struct renumber *p)
     *c = (struct renumbering){.p = p};
     c->labels = malloc(((uint64_t)p->what->n + 1) * sizeof *c->labels);
     c->ids = malloc((uint64_t)p->l.M0 * sizeof *c->ids);
-    if (c->labels && c->ids)
+    c->wide = malloc((uint64_t)p->l.dim * sizeof *c->wide);
+    if (c->labels && c->ids && c->wide)
         return NAVMAP_OK;
     renumbering_end(c);
     return fail(NAVMAP_ENOMEM, "%s: no memory for rewriting %u items", p->from->path, p->what->n);
@@ -106,8 +110,10 @@ void renumbering_end(struct renumbering *c)
 {
     free(c->labels);
     free(c->ids);
+    free(c->wide);
     c->labels = NULL;
     c->ids = NULL;
+    c->wide = NULL;
 }
 
 static navmap_status fill_row(const struct renumbering *c, uint32_t slot, uint32_t level,
@@ -146,6 +152,19 @@ navmap_status renumber_check(struct store *s, uint32_t old)
                 (unsigned long long)sum);
 }
 
+/* Codes are a function of the vector as it is stored: halves are widened, which is exact. */
+static void encode(const struct renumbering *c, const uint8_t *vec, uint8_t *ret_code)
+{
+    const struct layout *l = &c->p->l;
+    const float *vector = (const float *)(const void *)vec;
+    if (l->scalar == LAYOUT_F16) {
+        for (uint32_t i = 0; i < l->dim; i++)
+            c->wide[i] = half_to_float(((const uint16_t *)(const void *)vec)[i]);
+        vector = c->wide;
+    }
+    c->p->what->recode->encode(vector, l->dim, l->code_stride, ret_code);
+}
+
 /* Everything of one slot but its upper rows. */
 static navmap_status fill_slot(struct renumbering *c, uint32_t slot, uint8_t *bytes)
 {
@@ -160,9 +179,11 @@ static navmap_status fill_slot(struct renumbering *c, uint32_t slot, uint8_t *by
     TRY(renumber_check(p->from, old)); /* Z2 */
     memcpy(bytes + l->off_state + (uint64_t)i * 4, &state, sizeof state);
     TRY(fill_row(c, slot, 0, bytes + l->off_row + (uint64_t)i * l->row_stride));
-    if (l->code_stride > 0)
-        memcpy(code, edit_code(e, old), l->code_stride);
     memcpy(vec, edit_vec(e, old), l->vec_stride);
+    if (l->code_stride > 0 && p->what->recode)
+        encode(c, vec, code);
+    else if (l->code_stride > 0)
+        memcpy(code, edit_code(e, old), l->code_stride);
     struct disk_tag tag = {.label = edit_tag(e, old)->label, .up = p->up[slot]};
     tag.vsum = layout_vsum(l, tag.label, slot, 0, tag.up, code, vec);
     memcpy(bytes + l->off_tag + (uint64_t)i * l->tag_stride, &tag, sizeof tag);
@@ -227,6 +248,10 @@ struct disk_root renumbering_root(const struct renumbering *c)
     root.nuppers = p->nuppers;
     root.n_live = c->n_live;
     root.n_deleted = p->what->n - c->n_live;
+    if (p->what->recode || p->what->relinked) {
+        root.curve_items = 0;
+        memset(root.curve_ef, 0, sizeof root.curve_ef);
+    }
     return root;
 }
 

@@ -26,10 +26,10 @@ struct renumber {
     uint32_t old_slots;
 };
 
-/* The geometry is chosen anew for what is there; dim, M, codes, space, seed and `flags` stay, and
- * so does the uuid; the other names (generation, instance, time) are left to the caller.  Filled
- * in so far as it succeeded: to be freed in any case.  The write lock is held exclusively until
- * then. */
+/* The geometry is chosen anew for what is there; dim, M, space, seed and `flags` stay, codes if it
+ * is not said otherwise, and so does the uuid; the other names (generation, instance, time) are
+ * left to the caller.  Filled in so far as it succeeded: to be freed in any case.  The write lock
+ * is held exclusively until then. */
 navmap_status renumber_make(struct renumber *p, struct store *from, const struct sealing *what,
                             uint32_t flags) NAVMAP_MUST_USE;
 void renumber_free(struct renumber *p);
@@ -47,6 +47,7 @@ struct renumbering {
     uint32_t number;             /* of the chunk */
     struct sealed_label *labels; /* [n] filled as slots are written */
     uint32_t *ids;               /* M0, for a row */
+    float *wide;                 /* dim, for a vector of halves that gets other codes */
     uint64_t n_live;
 };
 navmap_status renumbering_begin(struct renumbering *c, const struct renumber *p) NAVMAP_MUST_USE;

@@ -16,6 +16,12 @@ typedef navmap_status seal_row(void *ctx, uint32_t slot, uint32_t level, uint32_
 /* Called between two pieces of work; what it returns, if not NAVMAP_OK, ends the writing. */
 typedef navmap_status seal_tick(void *ctx, uint64_t done, uint64_t total);
 
+/* Other codes than there are: what a code row shall be, a function of the vector. */
+struct recoding {
+    uint16_t scheme, header; /* as in struct layout_params; scheme 0 = no codes */
+    void (*encode)(const float *vector, uint32_t dim, uint32_t stride, uint8_t *ret_row);
+};
+
 struct sealing {
     uint32_t n;            /* items */
     const uint32_t *slots; /* [n] LIVE or DELETED ones, in the order that they get in the file */
@@ -24,6 +30,8 @@ struct sealing {
     seal_row *row;         /* NULL = no rows: a flat index */
     seal_tick *tick;       /* NULL = none */
     void *ctx;             /* of both */
+    const struct recoding *recode; /* NULL = codes stay as they are */
+    bool relinked; /* every row was chosen anew: like other codes, it ends the recall curve */
 };
 
 /* A new generation ------------------------------------------------------------------------------
@@ -43,6 +51,7 @@ void store_rebuild_end(struct store *s);
 void store_aside_begin(const struct store *s);
 void store_aside_end(void);
 /* `from`: the store whose items they are, `s` itself or a private one with the same dim and space.
+ * If M or codes are to be others than `s` has, no other thread may use the handle (store_adopt).
  * On failure the old generation stays, and nothing is left of the new one; but NAVMAP_EPOISONED:
  * which of the two it is will be found by the next open. */
 navmap_status store_generation_put(struct store *s, struct store *from,
@@ -68,12 +77,13 @@ navmap_status store_rename(const char *temporary, const char *path) NAVMAP_MUST_
 /* Remove what was made so far, if anything; gives back `status`, with the sentence that it has. */
 navmap_status store_discard(const char *temporary, navmap_status status);
 
-/* remake.c: a private index of the same items, with max_elements and flags of `s`.  The write lock
- * of `s` is held exclusively. */
-navmap_status store_remake(struct store *s, const struct sealing *what,
+/* remake.c: a private index with name and flags of `s`, of the items of `from`, which is `s` itself
+ * or a private one with the same dim and space.  The write lock of `s` is held exclusively. */
+navmap_status store_remake(struct store *s, struct store *from, const struct sealing *what,
                            struct store **ret_private) NAVMAP_MUST_USE;
 /* A private index takes over what another has, which is gone then.  Between store_rebuild_begin()
- * and store_rebuild_end(). */
+ * and store_rebuild_end().  Searches may go on meanwhile, unless M or codes are others: what every
+ * call takes for granted changes then. */
 void store_adopt(struct store *s, struct store *other);
 
 #endif

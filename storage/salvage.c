@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "storage/fail.h"
+#include "storage/half.h"
 #include "storage/salvage_ground.h"
 
 enum verdict { LEFT, TOLD /* left out, and said so */, TAKEN_LIVE, TAKEN_DELETED };
@@ -40,7 +41,7 @@ static const struct disk_tag *tag_of(const struct salvage *s, uint32_t slot)
     return (const void *)(s->g.base + layout_tag_off(&s->g.layout, slot));
 }
 
-static const float *vector_of(const struct salvage *s, uint32_t slot)
+static const void *vector_of(const struct salvage *s, uint32_t slot)
 {
     return (const void *)(s->g.base + layout_vec_off(&s->g.layout, slot));
 }
@@ -59,12 +60,13 @@ static bool payload_holds(const struct salvage *s, uint32_t slot)
     if (layout_vec_off(l, slot) + l->vec_stride > s->g.bytes)
         return false;
     const struct disk_tag *tag = tag_of(s, slot);
-    const float *vector = vector_of(s, slot);
+    const void *vector = vector_of(s, slot);
     if (tag->vsum != layout_vsum(l, tag->label, slot, tag->gen, tag->up,
                                  s->g.base + layout_code_off(l, slot), vector))
         return false;
     for (uint32_t i = 0; i < l->dim; i++)
-        if (!isfinite(vector[i]))
+        if (!isfinite(l->scalar == LAYOUT_F16 ? half_to_float(((const uint16_t *)vector)[i])
+                                              : ((const float *)vector)[i]))
             return false;
     return true;
 }
@@ -331,14 +333,18 @@ void salvage_facts(const struct salvage *s, struct salvage_facts *ret_facts)
 uint32_t salvage_next(struct salvage *s, uint32_t max, uint64_t *ret_labels, float *ret_vectors,
                       bool *ret_deleted)
 {
-    const uint32_t dim = s->g.layout.dim;
+    const struct layout *l = &s->g.layout;
+    const size_t dim = l->dim;
     uint32_t n = 0;
     for (; s->next < s->nslots && n < max; s->next++) {
         if (s->verdict[s->next] < TAKEN_LIVE)
             continue;
         ret_labels[n] = tag_of(s, s->next)->label;
         ret_deleted[n] = s->verdict[s->next] == TAKEN_DELETED;
-        memcpy(ret_vectors + (size_t)n * dim, vector_of(s, s->next), dim * sizeof(float));
+        if (l->scalar == LAYOUT_F16)
+            half_widen(vector_of(s, s->next), dim, ret_vectors + n * dim);
+        else
+            memcpy(ret_vectors + n * dim, vector_of(s, s->next), l->vec_bytes);
         n++;
     }
     return n;

@@ -188,11 +188,10 @@ static inline const uint8_t *edit_code(const struct stage *e, uint32_t slot)
     const uint8_t *p = edit_payload(e, slot);
     return p ? p + e->view->layout.tag_stride : view_code(e->view, slot);
 }
-static inline const float *edit_vec(const struct stage *e, uint32_t slot)
+static inline const void *edit_vec(const struct stage *e, uint32_t slot)
 {
     const uint8_t *p = edit_payload(e, slot);
-    return p ? (const float *)(const void *)(p + e->view->layout.tag_stride +
-                                             e->view->layout.code_stride)
+    return p ? p + e->view->layout.tag_stride + e->view->layout.code_stride
              : view_vec(e->view, slot);
 }
 /* Is every payload where the map has it?  Asked after the ids in question were read and an acquire

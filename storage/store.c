@@ -214,6 +214,11 @@ void store_unlock_shared(struct store *s, bool locked)
 
 void store_follow_layout(struct layout *to, const struct layout *from)
 {
+    if (to->M != from->M || to->code_stride != from->code_stride) {
+        *to = *from;
+        return;
+    }
+    to->ef_construction = from->ef_construction;
     to->slot_shift = from->slot_shift;
     to->slots_per_chunk = from->slots_per_chunk;
     to->uppers_per_chunk = from->uppers_per_chunk;

@@ -92,8 +92,8 @@ navmap_status store_view_begin(struct store *s, struct view **ret_view) NAVMAP_M
 navmap_status store_warm(struct store *s, bool vectors, bool lock, bool ask) NAVMAP_MUST_USE;
 void store_view_end(struct store *s, struct view *view);
 
-/* The committed vector of a live label: `dim` floats, vsum checked, generation checked.
- * NAVMAP_ENOTFOUND for unknown and for deleted labels. */
+/* The committed vector of a live label: `dim` floats, whatever it is stored as, vsum checked,
+ * generation checked.  NAVMAP_ENOTFOUND for unknown and for deleted labels. */
 navmap_status store_get(struct store *s, uint64_t label, float *ret_vector) NAVMAP_MUST_USE;
 /* Is the label committed?  *ret_status is SLOT_LIVE or SLOT_DELETED, SLOT_FREE when absent. */
 navmap_status store_contains(struct store *s, uint64_t label,
@@ -180,11 +180,11 @@ navmap_status store_write_room(struct store *s, uint32_t items) NAVMAP_MUST_USE;
 /* Both in one, for who holds the write lock exclusively; on failure nothing is left to abandon. */
 navmap_status store_item_begin(struct store *s, uint64_t label, uint32_t want_level,
                                struct store_item *ret_item) NAVMAP_MUST_USE;
-/* Write tag, code row (NULL when code_scheme is 0) and vector (vec_stride bytes: dim floats, then
- * zeros).  Afterwards edit_vec(slot) and edit_tag(slot) answer for it, and its rows are empty.
- * Cannot fail. */
+/* Write tag, code row (NULL when code_scheme is 0) and vector row (vec_stride bytes: dim numbers of
+ * the layout's scalar, then zeros).  Afterwards edit_vec(slot) and edit_tag(slot) answer for it,
+ * and its rows are empty.  Cannot fail. */
 void store_item_payload(struct store *s, struct store_item *item, const void *code,
-                        const float *vector);
+                        const void *vec_row);
 /* A row to be changed: level 0 has M0 ids, upper levels M.  0 = no id; ids are packed first.  Words
  * are stored relaxed: others read them at any time.  At most M0 + level*M rows other than the
  * item's own per item.  Cannot fail.  `level` must be <= the slot's own level.  The slot's node

@@ -236,8 +236,8 @@ static bool check_up(struct verify *v, uint32_t slot, uint32_t up, struct findin
 static bool check_padding(const struct verify *v, uint32_t slot, struct finding *f)
 {
     const struct layout *l = &v->view->layout;
-    const uint8_t *vec = (const uint8_t *)view_vec(v->view, slot);
-    for (uint32_t i = 4 * l->dim; i < l->vec_stride; i++)
+    const uint8_t *vec = view_vec(v->view, slot);
+    for (uint32_t i = l->vec_bytes; i < l->vec_stride; i++)
         if (vec[i] != 0)
             return verify_bad(f, "payload", slot, layout_vec_off(l, slot) + i,
                               "padding of the vector: expected 0, found %02x", vec[i]);

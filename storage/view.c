@@ -175,6 +175,7 @@ static void destroy(struct view *v)
 static navmap_status new_view(int fd, const char *path, const struct layout *layout,
                               struct view **ret_view)
 {
+    static _Atomic uint64_t serials;
     struct view *v = calloc(1, sizeof(*v));
     char *name = strdup(path);
     if (v == NULL || name == NULL) {
@@ -185,6 +186,7 @@ static navmap_status new_view(int fd, const char *path, const struct layout *lay
     v->path = name;
     v->fd = fd;
     v->layout = *layout;
+    v->serial = atomic_fetch_add_explicit(&serials, 1, memory_order_relaxed) + 1;
     v->epoch = fork_epoch();
     atomic_init(&v->refs, 1);
     *ret_view = v;
@@ -194,7 +196,7 @@ static navmap_status new_view(int fd, const char *path, const struct layout *lay
 navmap_status view_map(int fd, const char *path, const struct layout *layout, uint32_t nchunks,
                        bool writable, struct view **ret_view)
 {
-    struct view *v;
+    struct view *v = NULL;
     TRY(new_view(fd, path, layout, &v));
     navmap_status status;
     TRY_GOTO(status, check_extent(v, nchunks), fail);
@@ -213,7 +215,7 @@ fail:
 navmap_status view_sealed(int fd, const char *path, const struct layout *layout, uint32_t nchunks,
                           struct view **ret_view)
 {
-    struct view *v;
+    struct view *v = NULL;
     TRY(new_view(-1, path, layout, &v));
     navmap_status status;
     uint64_t size = layout_file_bytes(layout, nchunks);
@@ -238,7 +240,7 @@ fail:
 navmap_status view_anonymous(const struct layout *layout, uint32_t nchunks, uint32_t expected,
                              struct view **ret_view)
 {
-    struct view *v;
+    struct view *v = NULL;
     TRY(new_view(-1, "(in memory)", layout, &v));
     v->reserved = layout_file_bytes(layout, nchunks);
 

@@ -36,6 +36,7 @@ struct view {
     _Atomic bool asks;        /* searches ask for pages of payloads together (warm.c) */
     _Atomic uint32_t refs;    /* 1 for being published + 1 per query */
     int fd;                   /* the data file; closed with the view; -1 = this process's memory */
+    uint64_t serial;          /* no other view of this process ever had it */
     uint64_t epoch;           /* fork_epoch() at view_map(): a forked child has no alias */
     uint64_t dev, ino;
     char *path; /* for messages */
@@ -98,9 +99,9 @@ static inline const uint8_t *view_code(const struct view *v, uint32_t slot)
 {
     return v->base + layout_code_off(&v->layout, slot);
 }
-static inline const float *view_vec(const struct view *v, uint32_t slot)
+static inline const void *view_vec(const struct view *v, uint32_t slot)
 {
-    return (const float *)(const void *)(v->base + layout_vec_off(&v->layout, slot));
+    return v->base + layout_vec_off(&v->layout, slot);
 }
 static inline uint64_t view_tag_label(const struct view *v, uint32_t slot)
 {

@@ -4,6 +4,10 @@
  * it ends with only.  So an index that is larger than memory is fast as long as the former are in
  * it: they can be read in beforehand, and locked.  Of the latter a search then asks for all pages
  * that it is about to look at before it looks at the first (view_ask_payload()).
+ *
+ * mlock() by itself would write to each page of a private mapping, so that every process that loads
+ * a saved file had a copy of its own.  So a range is first told to be locked as it comes, and then
+ * read.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -32,9 +36,13 @@ static navmap_status warm_range(const struct view *v, uint64_t from, uint64_t to
     void *at = (void *)(uintptr_t)(v->base + from);
     if (from == to)
         return NAVMAP_OK;
+    if (lock && mlock2(at, to - from, MLOCK_ONFAULT) != 0)
+        return refused(v, to - from, errno);
+    if (madvise(at, to - from, MADV_POPULATE_READ) == 0)
+        return NAVMAP_OK;
     if (lock && mlock(at, to - from) != 0)
         return refused(v, to - from, errno);
-    if (!lock && madvise(at, to - from, MADV_POPULATE_READ) != 0)
+    if (!lock)
         (void)madvise(at, to - from, MADV_WILLNEED); /* a hint */
     return NAVMAP_OK;
 }

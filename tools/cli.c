@@ -135,6 +135,23 @@ const char *cli_codes_name(uint32_t codes)
     return codes == NAVMAP_CODES_I8 ? "i8" : "none";
 }
 
+static const char *const vectors_names[] = {"f32", "f16"}; /* enum navmap_vectors */
+
+bool cli_parse_dtype(const char *text, uint32_t *ret_vectors)
+{
+    for (uint32_t i = 0; i < 2; i++)
+        if (strcmp(text, vectors_names[i]) == 0) {
+            *ret_vectors = i;
+            return true;
+        }
+    return false;
+}
+
+const char *cli_dtype_name(uint32_t vectors)
+{
+    return vectors < 2 ? vectors_names[vectors] : "unknown";
+}
+
 int cli_usage(int option, const char *usage)
 {
     fputs(usage, option == 'h' ? stdout : stderr);

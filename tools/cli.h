@@ -45,6 +45,9 @@ const char *cli_space_name(uint32_t space);
 /* "i8" or "none", enum navmap_codes. */
 bool cli_parse_codes(const char *text, uint32_t *ret_codes);
 const char *cli_codes_name(uint32_t codes);
+/* "f32" or "f16", enum navmap_vectors. */
+bool cli_parse_dtype(const char *text, uint32_t *ret_vectors);
+const char *cli_dtype_name(uint32_t vectors);
 
 /* A path whose ending is `suffix` (which begins with a dot), whatever its case? */
 bool cli_ends_with(const char *path, const char *suffix);

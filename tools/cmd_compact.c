@@ -23,13 +23,16 @@ static const char usage[] =
     "Afterwards no file of DIR holds a vector that was deleted, replaced or updated, unless a "
     "reader\n"
     "kept the log open; that is said, and another run makes up for it.\n"
+    "With another M or other codes in place, readers that are open have to open DIR again.\n"
     "\n"
     "  -k, --keep-deleted      items that are marked deleted stay, marked\n"
     "  -o, --output=PATH       leave DIR as it is and write to PATH, one file as `navmap save` "
     "does\n"
     "  -d, --directory         PATH is to be an index directory\n"
-    "  -M, --M=N               with --output: links per item, 2 to 512; the graph is built anew\n"
+    "  -M, --M=N               links per item, 2 to 512; the graph is built anew\n"
     "  -e, --ef-construction=N with --M: how many candidates building looks at\n"
+    "  -C, --codes=NAME        i8 or none: what searches measure with on their way; the graph "
+    "stays\n"
     "  -r, --refine            a second pass in which each item chooses its neighbours once more\n"
     "      --keep-order        leave the items in the order in which they lie\n"
     "  -t, --threads=N         else as many as the process may use\n"
@@ -154,6 +157,10 @@ static int take(struct command *c, int letter)
         code = cli_option_number("--M", optarg, 2, 512, &n);
         c->o.M = (uint32_t)n;
         break;
+    case 'C':
+        if (!cli_parse_codes(optarg, &c->o.codes))
+            code = cli_error("--codes: expected i8 or none, found '%s'", optarg);
+        break;
     case 'e':
         code = cli_option_number("--ef-construction", optarg, 1, 1u << 20, &n);
         c->o.ef_construction = (uint32_t)n;
@@ -185,6 +192,7 @@ int cmd_compact(int argc, char **argv)
         {"directory", no_argument, NULL, 'd'},
         {"M", required_argument, NULL, 'M'},
         {"ef-construction", required_argument, NULL, 'e'},
+        {"codes", required_argument, NULL, 'C'},
         {"threads", required_argument, NULL, 't'},
         {"wait", required_argument, NULL, 'w'},
         {"json", no_argument, NULL, 'j'},
@@ -192,7 +200,8 @@ int cmd_compact(int argc, char **argv)
         {NULL, 0, NULL, 0},
     };
     struct command c = {.o = {.struct_size = sizeof c.o, .num_threads = navmap_default_threads()}};
-    for (int letter; (letter = getopt_long(argc, argv, "kro:dM:e:t:w:jh", options, NULL)) != -1;) {
+    for (int letter;
+         (letter = getopt_long(argc, argv, "kro:dM:e:C:t:w:jh", options, NULL)) != -1;) {
         int stop = take(&c, letter);
         if (stop != 0)
             return stop - 1;

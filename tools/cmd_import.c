@@ -1,9 +1,7 @@
 /* cmd_import.c -- `navmap import`: vectors of a file into an index, made if it is not there.
  *
- * A matrix of float32 is handed to navmap_add() where it is mapped, in one call; what has to be
- * converted goes through a buffer, as large as memory allows, since the library builds best what it
- * gets at once.  A new index appears when it is complete (newdir.h); in one that is there each row
- * is whole or absent.
+ * A new index appears when it is complete (newdir.h); in one that is there each row is whole or
+ * absent.  Of a source that is an index itself the graph is kept, if nothing else is asked for.
  */
 #include <getopt.h>
 #include <inttypes.h>
@@ -13,10 +11,8 @@
 #include <time.h>
 
 #include "tools/cli.h"
+#include "tools/import.h"
 #include "tools/json.h"
-#include "tools/newdir.h"
-#include "tools/progress.h"
-#include "tools/rows.h"
 
 static const char usage[] =
     "usage: navmap import [OPTION]... SRC DIR\n"
@@ -28,6 +24,12 @@ static const char usage[] =
     "source, or of --labels, or counted on from the largest in the index.  A label that is "
     "present\n"
     "gets the new vector.\n"
+    "\n"
+    "A new index keeps the graph of a source that is one file with a graph (hnswlib's, navmap's,\n"
+    "faiss's IndexHNSWFlat, usearch's), unless other labels, rows, M, ef_construction or a seed "
+    "are\n"
+    "asked for.  Of navmap's and hnswlib's each link stays as it is, and so do codes: none for\n"
+    "hnswlib's, whose answers are then the same.\n"
     "\n"
     "A new index appears at DIR when it is complete: an import that is killed or called off with\n"
     "Ctrl-C leaves nothing there.  In an index that was there before, the rows that were added so\n"
@@ -46,32 +48,21 @@ static const char usage[] =
     "  -M, --M=N                links per item, 2..512; the source's, or 16\n"
     "  -e, --ef-construction=N  candidates per insertion; the source's, or 200\n"
     "  -C, --codes=NAME         i8 or none: what searches measure with on their way; i8 unless "
-    "told\n"
+    "told,\n"
+    "                           but for a file of navmap's or hnswlib's that keeps its graph\n"
+    "  -D, --dtype=NAME         f32 or f16: what vectors are kept as; the source's, if it is an "
+    "index\n"
+    "                           of navmap's, or f32\n"
     "  -S, --seed=N             of the levels; 100 unless told\n"
     "  -m, --max-elements=N     labels allowed; none: grows\n"
     "  -r, --replace-deleted    allow hnswlib's replace_deleted\n"
+    "  -R, --rebuild            build the graph anew, whatever graph the source has\n"
+    "  -z, --sealed             DIR is to be one file, as `navmap save` writes it\n"
     "\n"
     "  -j, --json               one JSON object instead of the text\n"
     "  -h, --help               this text\n"
     "\n"
     "example: navmap import --space=cosine vectors.npy words.navmap\n";
-
-struct import {
-    const char *source, *dir, *labels_file;
-    struct rows_how how;
-    struct navmap_options options; /* of a new index */
-    uint64_t first, count, threads, count_from;
-    bool as_json, has_count_from;
-
-    struct rows rows;
-    uint64_t *labels; /* from labels_file, or counted, one a row; NULL: the source has them */
-    bool counted;
-    struct newdir fresh;
-    bool is_new;
-    navmap_index *index;
-    struct progress progress;
-    uint64_t added, deleted; /* so far; of them marked */
-};
 
 /* Options --------------------------------------------------------------------------------------*/
 
@@ -130,8 +121,20 @@ static int take_option(struct import *m, int option)
         if (cli_parse_codes(optarg, &m->options.codes))
             return 0;
         return 1 + cli_error("--codes: expected i8 or none, found '%s'", optarg);
+    case 'D':
+        m->has_dtype = true;
+        if (cli_parse_dtype(optarg, &m->options.vectors))
+            return 0;
+        return 1 + cli_error("--dtype: expected f32 or f16, found '%s'", optarg);
     case 'r':
         m->options.allow_replace_deleted = 1;
+        m->how.replace_deleted = true;
+        return 0;
+    case 'R':
+        m->rebuild = true;
+        return 0;
+    case 'z':
+        m->sealed = true;
         return 0;
     case 'j':
         m->as_json = true;
@@ -204,7 +207,7 @@ static int count_labels(struct import *m)
 static int create_index(struct import *m)
 {
     struct navmap_options *o = &m->options;
-    int code = newdir_begin(&m->fresh, m->dir);
+    int code = m->sealed ? EXIT_SOUND : newdir_begin(&m->fresh, m->target);
     if (code != EXIT_SOUND)
         return code;
     if (!m->how.has_space && !m->rows.has_space)
@@ -216,7 +219,9 @@ static int create_index(struct import *m)
     o->M = o->M ? o->M : m->rows.M;
     o->ef_construction = o->ef_construction ? o->ef_construction : m->rows.ef_construction;
     o->codes = o->codes ? o->codes : m->rows.codes;
-    if (navmap_create(m->fresh.index, o, &m->index) != NAVMAP_OK)
+    o->vectors = m->has_dtype ? o->vectors : m->rows.vectors;
+    if ((m->sealed ? navmap_new(o, &m->index) : navmap_create(m->fresh.index, o, &m->index)) !=
+        NAVMAP_OK)
         return cli_library_error();
     return EXIT_SOUND;
 }
@@ -225,26 +230,29 @@ static int create_index(struct import *m)
 static int check_existing(const struct import *m, const struct navmap_stats *s)
 {
     if (s->dim != m->rows.dim)
-        return cli_error("%s has vectors of %" PRIu32 " dimensions, %s of %" PRIu32, m->dir, s->dim,
-                         m->source, m->rows.dim);
+        return cli_error("%s has vectors of %" PRIu32 " dimensions, %s of %" PRIu32, m->target,
+                         s->dim, m->source, m->rows.dim);
     if (m->how.has_space && m->how.space != s->space)
-        return cli_error("%s measures by %s, which --space cannot change", m->dir,
+        return cli_error("%s measures by %s, which --space cannot change", m->target,
                          cli_space_name(s->space));
     if ((m->options.M && m->options.M != s->M) ||
         (m->options.ef_construction && m->options.ef_construction != s->ef_construction))
         return cli_error("%s has M %" PRIu32 " and ef_construction %" PRIu32
                          ", which an import cannot change",
-                         m->dir, s->M, s->ef_construction);
+                         m->target, s->M, s->ef_construction);
     if (m->options.codes && m->options.codes != s->codes)
-        return cli_error("%s has codes %s, which an import cannot change", m->dir,
+        return cli_error("%s has codes %s, which an import cannot change", m->target,
                          cli_codes_name(s->codes));
+    if (m->has_dtype && m->options.vectors != s->vectors)
+        return cli_error("%s keeps vectors as %s, which --dtype cannot change", m->target,
+                         cli_dtype_name(s->vectors));
     return EXIT_SOUND;
 }
 
 static int open_index(struct import *m)
 {
     struct navmap_stats stats;
-    if (navmap_open(m->dir, NAVMAP_WRITE, NULL, &m->index) != NAVMAP_OK)
+    if (navmap_open(m->target, NAVMAP_WRITE, NULL, &m->index) != NAVMAP_OK)
         return cli_library_error();
     int code = cli_stats(m->index, &stats);
     return code == EXIT_SOUND ? check_existing(m, &stats) : code;
@@ -254,158 +262,10 @@ static int open_index(struct import *m)
 static void space_of_existing(struct import *m)
 {
     struct navmap_stats stats = {.struct_size = sizeof stats};
-    if (!m->how.has_space && navmap_inspect(m->dir, &stats) == NAVMAP_OK) {
+    if (!m->how.has_space && navmap_inspect(m->target, &stats) == NAVMAP_OK) {
         m->how.has_space = true;
         m->how.space = stats.space;
     }
-}
-
-/* Adding ---------------------------------------------------------------------------------------*/
-
-static int interrupted(const struct import *m)
-{
-    if (m->is_new)
-        return cli_error("called off; nothing was made at %s", m->dir);
-    char labels[64] = "";
-    if (m->counted)
-        (void)snprintf(labels, sizeof labels, " --count-from=%" PRIu64, m->count_from + m->added);
-    return cli_error("called off; of %s the rows before %" PRIu64 " are in %s, and "
-                     "--first=%" PRIu64 "%s goes on with the rest",
-                     m->source, m->first + m->added, m->dir, m->first + m->added, labels);
-}
-
-/* n rows. */
-static int add(struct import *m, uint64_t n, const float *vectors, const uint64_t *labels)
-{
-    uint64_t done = 0;
-    struct navmap_add_options o = {.struct_size = sizeof o,
-                                   .num_threads = (uint32_t)m->threads,
-                                   .progress = progress_step,
-                                   .progress_ctx = &m->progress};
-    navmap_status status = navmap_add(m->index, n, vectors, labels, &o, &done);
-    m->added += done;
-    m->progress.base = m->added;
-    progress_end(&m->progress);
-    if (status == NAVMAP_EINTERRUPTED)
-        return interrupted(m);
-    if (status == NAVMAP_OK)
-        return EXIT_SOUND;
-    if (done > 0 && !m->is_new)
-        cli_say("the first %" PRIu64 " rows were added", m->added);
-    return cli_library_error();
-}
-
-static int add_mapped(struct import *m)
-{
-    const float *vectors = m->rows.mapped + m->first * m->rows.dim;
-    uint64_t *own = NULL;
-    int code = EXIT_SOUND;
-    if (m->labels == NULL) {
-        own = malloc((m->count + 1) * sizeof *own);
-        if (own == NULL)
-            return cli_error("out of memory for %" PRIu64 " labels", m->count);
-        code = rows_labels(&m->rows, m->first, m->count, own);
-    }
-    if (code == EXIT_SOUND)
-        code = add(m, m->count, vectors, m->labels != NULL ? m->labels + m->first : own);
-    free(own);
-    return code;
-}
-
-/* Rows that fit into half of what memory is to spare, 64 MiB at least. */
-static uint64_t batch_rows(const struct import *m)
-{
-    const uint64_t row = m->rows.dim * sizeof(float) + sizeof(uint64_t);
-    uint64_t kib = 0, room = UINT64_C(64) << 20;
-    char line[128];
-    FILE *file = fopen("/proc/meminfo", "r");
-    while (file != NULL && kib == 0 && fgets(line, sizeof line, file) != NULL)
-        if (sscanf(line, "MemAvailable: %" SCNu64 " kB", &kib) != 1)
-            kib = 0;
-    if (file != NULL)
-        (void)fclose(file);
-    if (kib * 512 > room)
-        room = kib * 512;
-    const uint64_t rows = room / row + 1;
-    return rows < m->count ? rows : m->count;
-}
-
-struct batch {
-    float *vectors;
-    uint64_t *labels;
-    uint64_t room, n;
-};
-
-static int batch_labels(struct import *m, uint64_t first, uint64_t n, struct batch *b)
-{
-    if (m->labels == NULL)
-        return rows_labels(&m->rows, first, n, b->labels);
-    memcpy(b->labels, m->labels + first, n * sizeof *b->labels);
-    return EXIT_SOUND;
-}
-
-/* Close up where the source has rows that are none. */
-static void leave_out_absent(const struct import *m, uint64_t first, uint64_t n, struct batch *b)
-{
-    const size_t dim = m->rows.dim;
-    b->n = 0;
-    for (uint64_t i = 0; i < n; i++) {
-        if (m->rows.absent != NULL && m->rows.absent(&m->rows, first + i))
-            continue;
-        if (b->n != i) {
-            memcpy(b->vectors + b->n * dim, b->vectors + i * dim, dim * sizeof(float));
-            b->labels[b->n] = b->labels[i];
-        }
-        b->n++;
-    }
-}
-
-static int mark_deleted(struct import *m, uint64_t first, uint64_t n, const struct batch *b)
-{
-    for (uint64_t i = 0; i < n && m->rows.deleted != NULL; i++)
-        if (m->rows.deleted(&m->rows, first + i)) {
-            if (navmap_delete(m->index, b->labels[i]) != NAVMAP_OK)
-                return cli_library_error();
-            m->deleted++;
-        }
-    return EXIT_SOUND;
-}
-
-static int add_batches(struct import *m, struct batch *b)
-{
-    uint64_t done = 0;
-    while (done < m->count) {
-        const uint64_t first = m->first + done, left = m->count - done;
-        const uint64_t n = left < b->room ? left : b->room;
-        int code = rows_read(&m->rows, first, n, b->vectors);
-        if (code == EXIT_SOUND)
-            code = batch_labels(m, first, n, b);
-        if (code != EXIT_SOUND)
-            return code;
-        leave_out_absent(m, first, n, b);
-        if (progress_interrupted())
-            return interrupted(m);
-        code = add(m, b->n, b->vectors, b->labels);
-        if (code == EXIT_SOUND)
-            code = mark_deleted(m, first, n, b);
-        if (code != EXIT_SOUND)
-            return code;
-        done += n;
-    }
-    return EXIT_SOUND;
-}
-
-static int add_converted(struct import *m)
-{
-    struct batch b = {.room = batch_rows(m)};
-    b.vectors = malloc(b.room * m->rows.dim * sizeof *b.vectors + 1);
-    b.labels = malloc(b.room * sizeof *b.labels + 1);
-    int code = b.vectors != NULL && b.labels != NULL
-                   ? add_batches(m, &b)
-                   : cli_error("out of memory for %" PRIu64 " rows", b.room);
-    free(b.vectors);
-    free(b.labels);
-    return code;
 }
 
 /* The whole ------------------------------------------------------------------------------------*/
@@ -418,55 +278,82 @@ static void report(const struct import *m, const struct navmap_stats *s, double 
         struct json j;
         json_begin(&j, stdout);
         json_object(&j, NULL);
-        json_string(&j, "path", m->dir);
+        json_string(&j, "path", m->target);
         json_string(&j, "source", m->source);
         json_string(&j, "format", m->rows.format);
         json_bool(&j, "created", m->is_new);
         json_number(&j, "added", m->added);
         json_number(&j, "deleted", m->deleted);
+        json_string(&j, "graph", m->kept ? "kept" : "built");
         json_real(&j, "seconds", seconds);
         json_number(&j, "live", s->n_live);
         json_object_end(&j);
         json_end(&j);
         return;
     }
-    printf("%s: %s vectors of %" PRIu32 " dimensions added in %.1f s (%s a second), %s live\n",
-           m->dir, cli_count(m->added, added), m->rows.dim, seconds,
-           cli_count((uint64_t)per_second, rate), cli_count(s->n_live, live));
+    printf("%s: %s vectors of %" PRIu32 " dimensions added in %.1f s (%s a second)%s, %s live\n",
+           m->target, cli_count(m->added, added), m->rows.dim, seconds,
+           cli_count((uint64_t)per_second, rate), m->kept ? " with their graph" : "",
+           cli_count(s->n_live, live));
+}
+
+/* Rows, one after the other. */
+static int build(struct import *m)
+{
+    int code = m->is_new ? create_index(m) : open_index(m);
+    if (code == EXIT_SOUND)
+        code = count_labels(m);
+    return code == EXIT_SOUND ? import_rows(m) : code;
+}
+
+/* What was built in memory becomes a file. */
+static int seal(struct import *m)
+{
+    const struct navmap_save_options o = {
+        .struct_size = sizeof o, .progress = progress_step, .progress_ctx = &m->progress};
+    progress_begin(&m->progress, "saving", 0);
+    navmap_status status = navmap_save_with(m->index, m->target, &o);
+    progress_end(&m->progress);
+    if (status == NAVMAP_EINTERRUPTED)
+        return import_interrupted(m);
+    return status == NAVMAP_OK ? EXIT_SOUND : cli_library_error();
+}
+
+static double seconds_since(const struct timespec *begun)
+{
+    struct timespec now;
+    (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)(now.tv_sec - begun->tv_sec) + 1e-9 * (double)(now.tv_nsec - begun->tv_nsec);
 }
 
 static int import(struct import *m)
 {
-    struct navmap_stats stats;
-    m->is_new = cli_kind_of(m->dir) == CLI_NOTHING;
+    struct navmap_stats stats = {.n_live = 0};
+    struct timespec begun;
+    m->is_new = cli_kind_of(m->target) == CLI_NOTHING;
+    if (m->sealed && !m->is_new)
+        return cli_error("%s: something is there already; name another", m->target);
     if (!m->is_new)
         space_of_existing(m);
     progress_catch(); /* before there is anything that would be left behind */
+    (void)clock_gettime(CLOCK_MONOTONIC, &begun);
     int code = open_source(m);
-    if (code == EXIT_SOUND)
-        code = m->is_new ? create_index(m) : open_index(m);
-    if (code == EXIT_SOUND)
-        code = count_labels(m);
     if (code != EXIT_SOUND)
         return code;
-    progress_begin(&m->progress, "adding", m->count);
-    const struct timespec begun = m->progress.begun;
-    const bool as_it_lies = m->rows.mapped != NULL && m->rows.absent == NULL;
-    code = as_it_lies ? add_mapped(m) : add_converted(m);
-    progress_end(&m->progress);
-    if (code == EXIT_SOUND)
+    code = import_keeps(m) ? import_graph(m) : build(m);
+    if (code == EXIT_SOUND && m->sealed && !m->kept)
+        code = seal(m);
+    if (code == EXIT_SOUND && m->index != NULL)
         code = cli_stats(m->index, &stats);
+    else
+        stats.n_live = m->added - m->deleted;
     code = cli_close(m->index, code);
     m->index = NULL;
-    if (code == EXIT_SOUND && m->is_new)
+    if (code == EXIT_SOUND && m->is_new && !m->sealed)
         code = newdir_finish(&m->fresh);
-    if (code != EXIT_SOUND)
-        return code;
-    struct timespec now;
-    (void)clock_gettime(CLOCK_MONOTONIC, &now);
-    report(m, &stats,
-           (double)(now.tv_sec - begun.tv_sec) + 1e-9 * (double)(now.tv_nsec - begun.tv_nsec));
-    return EXIT_SOUND;
+    if (code == EXIT_SOUND)
+        report(m, &stats, seconds_since(&begun));
+    return code;
 }
 
 int cmd_import(int argc, char **argv)
@@ -483,9 +370,12 @@ int cmd_import(int argc, char **argv)
         {"M", required_argument, NULL, 'M'},
         {"ef-construction", required_argument, NULL, 'e'},
         {"codes", required_argument, NULL, 'C'},
+        {"dtype", required_argument, NULL, 'D'},
         {"seed", required_argument, NULL, 'S'},
         {"max-elements", required_argument, NULL, 'm'},
         {"replace-deleted", no_argument, NULL, 'r'},
+        {"rebuild", no_argument, NULL, 'R'},
+        {"sealed", no_argument, NULL, 'z'},
         {"json", no_argument, NULL, 'j'},
         {"help", no_argument, NULL, 'h'},
         {NULL, 0, NULL, 0},
@@ -493,7 +383,8 @@ int cmd_import(int argc, char **argv)
     struct import m = {
         .how.fallback = "train", .count = UINT64_MAX, .threads = navmap_default_threads()};
     int c;
-    while ((c = getopt_long(argc, argv, "f:d:l:c:F:n:t:s:M:e:C:S:m:rjh", options, NULL)) != -1) {
+    while ((c = getopt_long(argc, argv, "f:d:l:c:F:n:t:s:M:e:C:D:S:m:rRzjh", options, NULL)) !=
+           -1) {
         int stop = take_option(&m, c);
         if (stop != 0)
             return stop - 1;
@@ -501,7 +392,7 @@ int cmd_import(int argc, char **argv)
     if (argc - optind != 2)
         return cli_usage('?', usage);
     m.source = argv[optind];
-    m.dir = argv[optind + 1];
+    m.target = argv[optind + 1];
     int code = import(&m);
     code = cli_close(m.index, code);
     newdir_abandon(&m.fresh);

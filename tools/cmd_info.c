@@ -96,6 +96,7 @@ static void print_text(const char *path, const struct navmap_stats *s)
     line("M", "%" PRIu32, s->M);
     line("ef_construction", "%" PRIu32, s->ef_construction);
     line("codes", "%s", cli_codes_name(s->codes));
+    line("vectors", "%s", cli_dtype_name(s->vectors));
     line("random seed", "%" PRIu64, s->random_seed);
     line("replace deleted", "%s", s->allow_replace_deleted ? "allowed" : "no");
     line("max elements", "%s", s->max_elements ? cli_count(s->max_elements, text) : "none: grows");
@@ -159,6 +160,7 @@ static void json_text(struct json *j, const char *path, const struct navmap_stat
     json_number(j, "M", s->M);
     json_number(j, "ef_construction", s->ef_construction);
     json_string(j, "codes", cli_codes_name(s->codes));
+    json_string(j, "dtype", cli_dtype_name(s->vectors));
     json_number(j, "random_seed", s->random_seed);
     json_bool(j, "allow_replace_deleted", s->allow_replace_deleted != 0);
     json_number(j, "max_elements", s->max_elements);

@@ -24,6 +24,7 @@ from xxhash import xxh3_64_intdigest
 FREE, LIVE, DELETED, DEAD = range(4)
 STATUS = ("FREE", "LIVE", "DELETED", "DEAD")
 SPACES = ("l2", "ip", "cosine")
+SCALARS = (("f32", 4, "f"), ("f16", 2, "e"))  # name, bytes, what the module struct calls it
 ROOT, PAYLOAD, STATE, ROW, UPPER, DIRECT = range(1, 7)
 PAGE = 4096
 
@@ -32,12 +33,13 @@ def roundup(n, unit):
     return -(-n // unit) * unit
 
 
-def geometry(dim, M, slot_shift, code_scheme, code_header):
+def geometry(dim, M, slot_shift, code_scheme, code_header, scalar=0):
     """FORMAT.md section 7."""
     slots = 1 << slot_shift
     g = {"M0": 2 * M, "row_stride": roundup(8 * M, 64), "upper_stride": roundup(4 * M, 64)}
     g["code_stride"] = roundup(dim + code_header, 64) if code_scheme else 0
-    g["vec_stride"] = roundup(4 * dim, 64 if 4 * dim >= 64 else 16)
+    vec_bytes = SCALARS[scalar][1] * dim
+    g["vec_stride"] = roundup(vec_bytes, 64 if vec_bytes >= 64 else 16)
     g["U"] = -(-5 * slots // (4 * (M - 1))) + 16
     sizes = {
         "state": slots * 4,
@@ -95,13 +97,17 @@ class Header:
         expect("header sum", xxh3_64_intdigest(page[:4088], seed=0), total)
         self.uuid = page[32:48]
         self.uuid_low = int.from_bytes(self.uuid[:8], "little")
-        self.generation, self.dim, self.space, _ = struct.unpack_from("<QIHH", page, 48)
+        self.generation, self.dim, self.space, scalar = struct.unpack_from("<QIHH", page, 48)
+        if scalar >= len(SCALARS):
+            raise Wrong(f"scalar: expected below {len(SCALARS)}, found {scalar}")
+        self.scalar, _, letter = SCALARS[scalar]
+        self.numbers = f"<{self.dim}{letter}"
         self.M, M0, self.ef_construction, self.flags = struct.unpack_from("<IIII", page, 64)
         self.seed = struct.unpack_from("<Q", page, 80)[0]
         self.shift, U, chunk_bytes = struct.unpack_from("<IIQ", page, 88)
         self.scheme, code_header, code_stride = struct.unpack_from("<HHI", page, 144)
         self.instance = struct.unpack_from("<Q", page, 168)[0]
-        g = self.g = geometry(self.dim, self.M, self.shift, self.scheme, code_header)
+        g = self.g = geometry(self.dim, self.M, self.shift, self.scheme, code_header, scalar)
         expect("M0, U", (g["M0"], g["U"]), (M0, U))
         expect("chunk_bytes", g["chunk_bytes"], chunk_bytes)
         expect("code_stride", g["code_stride"], code_stride)
@@ -256,7 +262,7 @@ class Index:
             "generation": gen,
             "label": label,
             "rows": [[i for i in row if i] for row in rows],
-            "vector": list(struct.unpack_from(f"<{self.h.dim}f", vector)),
+            "vector": list(struct.unpack_from(self.h.numbers, vector)),
         }
         if self.h.scheme == 1:
             scale, norm = struct.unpack_from("<ff", code)
@@ -274,6 +280,7 @@ class Index:
             "form": "sealed" if h.flags & 2 else "directory",
             "space": SPACES[h.space],
             "dim": h.dim,
+            "scalar": h.scalar,
             "M": h.M,
             "ef_construction": h.ef_construction,
             "seed": h.seed,
@@ -322,7 +329,7 @@ class Index:
         found = xxh3_64_intdigest(head + code + vector, seed=self.h.uuid_low)
         expect(f"vsum of slot {slot}", vsum, found)
         if self.h.scheme == 1:
-            numbers = struct.unpack_from(f"<{self.h.dim}f", vector)
+            numbers = struct.unpack_from(self.h.numbers, vector)
             expect(f"code row of slot {slot}", code_row(numbers, len(code)).hex(), code.hex())
         return label, up
 

@@ -18,7 +18,7 @@
 
 static bool is_file_name(const char *name)
 {
-    static const char *const names[] = {"LOCK", "wal.mdb", "wal.mdb-lock"};
+    static const char *const names[] = {"LOCK", "wal.mdb", "wal.mdb-lock", "wal.mdb.new"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (strcmp(name, names[i]) == 0)
             return true;

@@ -27,8 +27,10 @@ struct rows {
     const float *mapped; /* all n x dim of them; NULL: use rows_read() */
     /* What the file says of how it wants to be indexed; 0 = nothing. */
     bool has_space;
-    uint32_t space, M, ef_construction, codes;
-    bool has_labels; /* rows_labels() */
+    uint32_t space, M, ef_construction, codes, vectors;
+    bool has_labels;     /* rows_labels() */
+    navmap_index *graph; /* a file that is an index, loaded as it is, until the first rows_read() */
+    const struct rows_links *links; /* another library's graph over the rows; NULL = it has none */
 
     const uint8_t *bytes; /* the mapped file; NULL when the format does not map it */
     size_t n_bytes;
@@ -42,12 +44,20 @@ struct rows {
     void (*close)(struct rows *r);
 };
 
+struct rows_links {
+    uint32_t M, top, entry; /* 2 M links on level 0; the highest level, and a row that is there */
+    uint32_t (*level)(const struct rows *r, uint64_t i); /* the highest of row i */
+    /* Links of row i on one of its levels, at most as many as there is room for. */
+    uint32_t (*row)(const struct rows *r, uint64_t i, uint32_t level, uint32_t *ret_rows);
+};
+
 struct rows_how {
     const char *format;  /* NULL = by name and content */
     const char *dataset; /* .hdf5: which; NULL = `fallback` */
     const char *fallback;
     bool has_space; /* hnswlib's files do not say which */
     uint32_t space;
+    bool replace_deleted; /* of a file that is loaded */
 };
 
 /* Names of all formats, for a usage text. */

@@ -21,6 +21,11 @@
 struct state {
     const uint8_t *vectors;
     const uint8_t *labels; /* NULL = counted */
+    /* The graph: levels of each row, counted from 1; where its neighbours begin, 2 M of level 0 and
+     * then M of each, -1 behind the last of a level; all neighbours. */
+    const uint8_t *levels, *offsets, *neighbours;
+    uint64_t n_neighbours;
+    struct rows_links links;
 };
 
 struct cursor {
@@ -94,27 +99,93 @@ static int read_head(struct cursor *c)
 
 static int read_index(struct cursor *c);
 
+static int32_t i32_at(const uint8_t *numbers, uint64_t i)
+{
+    int32_t x;
+    memcpy(&x, numbers + 4 * i, sizeof x);
+    return x;
+}
+
+static uint64_t u64_at(const uint8_t *numbers, uint64_t i)
+{
+    uint64_t x;
+    memcpy(&x, numbers + 8 * i, sizeof x);
+    return x;
+}
+
+static uint32_t level_of(const struct rows *r, uint64_t i)
+{
+    const struct state *s = r->state;
+    return (uint32_t)i32_at(s->levels, i) - 1;
+}
+
+static uint32_t links_of(const struct rows *r, uint64_t i, uint32_t level, uint32_t *ret_rows)
+{
+    const struct state *s = r->state;
+    const uint32_t M = s->links.M, width = level == 0 ? 2 * M : M;
+    const uint64_t at = u64_at(s->offsets, i) + (level == 0 ? 0 : (level + 1ull) * M);
+    uint32_t n = 0;
+    while (n < width && i32_at(s->neighbours, at + n) >= 0) {
+        ret_rows[n] = (uint32_t)i32_at(s->neighbours, at + n);
+        n++;
+    }
+    return n;
+}
+
+/* Does each row have its neighbours within the list of them?  Where not, the vectors are all that
+ * there is. */
+static bool in_bounds(const struct rows *r, const struct state *s)
+{
+    for (uint64_t i = 0; i < r->n; i++) {
+        const int32_t levels = i32_at(s->levels, i);
+        const uint64_t at = u64_at(s->offsets, i);
+        if (levels < 1 || levels > 64 || at > s->n_neighbours ||
+            (levels + 1ull) * s->links.M > s->n_neighbours - at)
+            return false;
+    }
+    return true;
+}
+
+static void take_links(struct rows *r, uint64_t n_levels, uint64_t n_offsets, int32_t entry,
+                       int32_t top)
+{
+    struct state *s = r->state;
+    s->links = (struct rows_links){.M = r->M,
+                                   .top = (uint32_t)top,
+                                   .entry = (uint32_t)entry,
+                                   .level = level_of,
+                                   .row = links_of};
+    if (r->M >= 2 && r->M <= 512 && n_levels == r->n && n_offsets == r->n + 1 && entry >= 0 &&
+        top >= 0 && in_bounds(r, s))
+        r->links = &s->links;
+}
+
 static int read_graph(struct cursor *c)
 {
     struct rows *r = c->r;
-    const uint8_t *skipped = NULL, *neighbours = NULL;
-    uint64_t n = 0, n_neighbours = 0;
+    struct state *s = r->state;
+    const uint8_t *skipped = NULL, *places = NULL;
+    uint64_t n = 0, n_places = 0, n_levels = 0, n_offsets = 0;
     int32_t number[5] = {0};
     if (read_head(c) != EXIT_SOUND || take_vector(c, 8, &skipped, &n) != EXIT_SOUND ||
-        take_vector(c, 4, &neighbours, &n_neighbours) != EXIT_SOUND ||
-        take_vector(c, 4, &skipped, &n) != EXIT_SOUND ||
-        take_vector(c, 8, &skipped, &n) != EXIT_SOUND ||
-        take_vector(c, 4, &skipped, &n) != EXIT_SOUND)
+        take_vector(c, 4, &places, &n_places) != EXIT_SOUND ||
+        take_vector(c, 4, &s->levels, &n_levels) != EXIT_SOUND ||
+        take_vector(c, 8, &s->offsets, &n_offsets) != EXIT_SOUND ||
+        take_vector(c, 4, &s->neighbours, &s->n_neighbours) != EXIT_SOUND)
         return EXIT_UNABLE;
     for (int i = 0; i < 5; i++)
         if (take_i32(c, &number[i]) != EXIT_SOUND)
             return EXIT_UNABLE;
-    if (n_neighbours >= 2) { /* 0, 2 M, 3 M, ... */
-        int32_t base;
-        memcpy(&base, neighbours + 4, sizeof base);
+    bool even = n_places >= 2; /* 0, 2 M, 3 M, ... */
+    if (even) {
+        const int32_t base = i32_at(places, 1);
         r->M = base >= 4 && base <= 1024 ? (uint32_t)base / 2 : 0;
     }
+    for (uint64_t i = 1; i < n_places && even; i++)
+        even = (uint64_t)i32_at(places, i) == (i + 1) * r->M;
     r->ef_construction = number[2] > 0 ? (uint32_t)number[2] : 0;
+    if (even)
+        take_links(r, n_levels, n_offsets, number[0], number[1]);
     return read_index(c);
 }
 

@@ -15,6 +15,7 @@ struct state {
     navmap_index *index;
     uint64_t *label;
     bool *deleted;
+    bool unmarked; /* so that they can be read */
 };
 
 static void close_index(struct rows *r)
@@ -26,9 +27,13 @@ static void close_index(struct rows *r)
     free(s);
 }
 
+static int unmark(struct rows *r, struct state *s);
+
 static int read_index(struct rows *r, uint64_t first, uint64_t n, float *ret_vectors)
 {
-    const struct state *s = r->state;
+    struct state *s = r->state;
+    if (s->deleted != NULL && !s->unmarked && unmark(r, s) != EXIT_SOUND)
+        return EXIT_UNABLE;
     if (navmap_get(s->index, n, s->label + first, ret_vectors) != NAVMAP_OK)
         return cli_library_error();
     return EXIT_SOUND;
@@ -48,17 +53,24 @@ static bool is_deleted(const struct rows *r, uint64_t i)
     return s->deleted[i];
 }
 
-/* Both lists are in the order of the slots. */
 static int unmark(struct rows *r, struct state *s)
+{
+    r->graph = NULL; /* is not what it was */
+    s->unmarked = true;
+    for (uint64_t i = 0; i < r->n; i++)
+        if (s->deleted[i] && navmap_undelete(s->index, s->label[i]) != NAVMAP_OK)
+            return cli_library_error();
+    return EXIT_SOUND;
+}
+
+/* Both lists are in the order of the slots. */
+static int find_deleted(const struct rows *r, const struct state *s)
 {
     uint64_t *live = NULL, n = 0, at = 0;
     int code = cli_labels(s->index, false, &live, &n);
     for (uint64_t i = 0; i < r->n && code == EXIT_SOUND; i++) {
         s->deleted[i] = at == n || live[at] != s->label[i];
-        if (!s->deleted[i])
-            at++;
-        else if (navmap_undelete(s->index, s->label[i]) != NAVMAP_OK)
-            code = cli_library_error();
+        at += !s->deleted[i];
     }
     free(live);
     return code;
@@ -73,7 +85,19 @@ static int take_items(struct rows *r, struct state *s, bool from_file)
     if (s->deleted == NULL)
         return cli_error("%s: out of memory", r->path);
     r->deleted = is_deleted;
-    return unmark(r, s);
+    return find_deleted(r, s);
+}
+
+/* A file is loaded; a directory opened for reading. */
+static int open_any(const struct rows *r, const struct rows_how *how, bool bin, struct state *s)
+{
+    const struct navmap_load_options o = {.struct_size = sizeof o,
+                                          .has_space = bin,
+                                          .space = bin ? how->space : 0,
+                                          .allow_replace_deleted = how->replace_deleted};
+    if (cli_kind_of(r->path) == CLI_FILE && navmap_load(r->path, &o, &s->index) == NAVMAP_OK)
+        return EXIT_SOUND;
+    return cli_open(r->path, bin, how->space, &s->index); /* a flat one, or says what is wrong */
 }
 
 int rows_open_index(struct rows *r, const struct rows_how *how)
@@ -91,7 +115,7 @@ int rows_open_index(struct rows *r, const struct rows_how *how)
     if (bin && !how->has_space)
         return cli_error(
             "%s: hnswlib's files do not say how they measure: --space=l2, ip or cosine", r->path);
-    int code = cli_open(r->path, bin && how->has_space, how->space, &s->index);
+    int code = open_any(r, how, bin, s);
     if (code == EXIT_SOUND)
         code = cli_stats(s->index, &stats);
     if (code != EXIT_SOUND)
@@ -101,6 +125,9 @@ int rows_open_index(struct rows *r, const struct rows_how *how)
     r->space = stats.space;
     r->M = stats.flat ? 0 : stats.M;
     r->ef_construction = stats.flat ? 0 : stats.ef_construction;
+    r->vectors = stats.vectors;
     r->codes = bin || stats.flat ? NAVMAP_CODES_DEFAULT : stats.codes;
+    if (stats.in_memory && !stats.flat)
+        r->graph = s->index;
     return take_items(r, s, stats.in_memory != 0);
 }

@@ -22,7 +22,10 @@
 struct state {
     enum number type;
     uint64_t *label; /* of each row */
+    uint64_t *node;  /* where its node is */
     bool *deleted;
+    size_t slot_bytes; /* of a slot number in a list */
+    struct rows_links links;
 };
 
 static uint64_t u64_at(const struct rows *r, size_t at)
@@ -77,10 +80,48 @@ static int read_head(struct rows *r, struct state *s, size_t at)
     return EXIT_SOUND;
 }
 
-/* Bytes of a slot number in a list. */
-static size_t slot_bytes(const struct rows *r, size_t head)
+static uint32_t level_of(const struct rows *r, uint64_t i)
 {
-    return r->bytes[head + 16] == 15 ? 4 : 5; /* u32, else of 40 bits */
+    const struct state *s = r->state;
+    int16_t level;
+    memcpy(&level, r->bytes + s->node[i] + 8, sizeof level);
+    return (uint32_t)level;
+}
+
+static uint32_t links_of(const struct rows *r, uint64_t i, uint32_t level, uint32_t *ret_rows)
+{
+    const struct state *s = r->state;
+    const uint32_t M = s->links.M, width = level == 0 ? 2 * M : M;
+    const uint8_t *list = r->bytes + s->node[i] + NODE_BYTES;
+    if (level > 0)
+        list += 4 + 2 * M * s->slot_bytes + (level - 1) * (4 + M * s->slot_bytes);
+    uint32_t n;
+    memcpy(&n, list, sizeof n);
+    n = n < width ? n : width;
+    for (uint32_t j = 0; j < n; j++) {
+        const uint8_t *slot = list + 4 + j * s->slot_bytes;
+        memcpy(&ret_rows[j], slot, sizeof ret_rows[j]);
+        if (s->slot_bytes == 5 && slot[4] != 0)
+            ret_rows[j] = UINT32_MAX; /* is refused */
+    }
+    return n;
+}
+
+/* A row that was removed is in the graph still, and others are reached through it only: then the
+ * vectors are all that is taken. */
+static void take_links(struct rows *r, uint64_t M, uint64_t M0, uint64_t top, uint64_t entry)
+{
+    struct state *s = r->state;
+    s->links = (struct rows_links){.M = (uint32_t)M,
+                                   .top = (uint32_t)top,
+                                   .entry = (uint32_t)entry,
+                                   .level = level_of,
+                                   .row = links_of};
+    bool whole = r->M != 0 && M0 == 2 * M && top <= INT16_MAX && entry < r->n;
+    for (uint64_t i = 0; i < r->n && whole; i++)
+        whole = !s->deleted[i];
+    if (whole)
+        r->links = &s->links;
 }
 
 static int read_nodes(struct rows *r, struct state *s, size_t head)
@@ -93,16 +134,19 @@ static int read_nodes(struct rows *r, struct state *s, size_t head)
         return cli_error("%s: byte %zu: expected a graph of %" PRIu64 " nodes, found %" PRIu64
                          " with M %" PRIu64,
                          r->path, at, r->n, n, M);
+    const uint64_t top = u64_at(r, at + 24), entry = u64_at(r, at + 32);
     r->M = M >= 2 && M <= 512 ? (uint32_t)M : 0;
+    s->slot_bytes = r->bytes[head + 16] == 15 ? 4 : 5; /* u32, else of 40 bits */
     at += GRAPH_BYTES;
     if (n > (r->n_bytes - at) / 2)
         return cut_short(r, at);
     at += n * 2;
-    const size_t base = 4 + M0 * slot_bytes(r, head), upper = 4 + M * slot_bytes(r, head);
+    const size_t base = 4 + M0 * s->slot_bytes, upper = 4 + M * s->slot_bytes;
     for (uint64_t i = 0; i < n; i++) {
         int16_t level;
         if (r->n_bytes - at < NODE_BYTES + base)
             return cut_short(r, at);
+        s->node[i] = at;
         s->label[i] = u64_at(r, at);
         s->deleted[i] = s->label[i] == UINT64_MAX;
         memcpy(&level, r->bytes + at + 8, sizeof level);
@@ -111,6 +155,7 @@ static int read_nodes(struct rows *r, struct state *s, size_t head)
             return cut_short(r, at);
         at += (size_t)level * upper;
     }
+    take_links(r, M, M0, top, entry);
     return EXIT_SOUND;
 }
 
@@ -139,6 +184,7 @@ static void close_usearch(struct rows *r)
 {
     struct state *s = r->state;
     free(s->label);
+    free(s->node);
     free(s->deleted);
     free(s);
 }
@@ -167,8 +213,9 @@ int rows_open_usearch(struct rows *r)
     r->n = shape[0];
     r->dim = shape[1]; /* in bytes, until the head is read */
     s->label = calloc(r->n + 1, sizeof *s->label);
+    s->node = calloc(r->n + 1, sizeof *s->node);
     s->deleted = calloc(r->n + 1, sizeof *s->deleted);
-    if (s->label == NULL || s->deleted == NULL)
+    if (s->label == NULL || s->node == NULL || s->deleted == NULL)
         return cli_error("%s: out of memory", r->path);
     code = read_head(r, s, sizeof shape + matrix);
     return code == EXIT_SOUND ? read_nodes(r, s, sizeof shape + matrix) : code;

@@ -1,10 +1,10 @@
 /* avx2.c -- the kernels for AVX2: the sixteen accumulators are two registers.
  *
- * Instructions: AVX2, which the file asks for function by function; the rest of the library is
- * built for the base level, and no call comes here before dispatch.c has asked the processor.  FMA
- * is not asked for, so nothing can be fused.  Alignment: of a float.  Error: as scalar.c, at most
- * dim/16 + 5 roundings, and the same bits: the last dim mod 16 floats come by masked loads, whose
- * zeros leave an accumulator as it is.
+ * Instructions: AVX2, and F16C for halves, which the file asks for function by function; the rest
+ * of the library is built for the base level, and no call comes here before dispatch.c has asked
+ * the processor.  FMA is not asked for, so nothing can be fused.  Alignment: of a float.  Error: as
+ * scalar.c, at most dim/16 + 5 roundings, and the same bits: the last dim mod 16 floats come by
+ * masked loads, whose zeros leave an accumulator as it is.
  */
 #include <immintrin.h>
 #include <stdbool.h>
@@ -12,7 +12,7 @@
 #include "engine/distance/codes_levels.h"
 #include "engine/distance/fours.h"
 
-#define TARGET __attribute__((target("avx2")))
+#define TARGET __attribute__((target("avx2,f16c")))
 #define INLINE TARGET DISTANCE_INLINE
 
 /* Accumulators 0 to 7 and 8 to 15 of one vector. */
@@ -20,9 +20,9 @@ struct sums {
     __m256 low, high;
 };
 
-/* The last 1 to 15 floats: which of the first eight exist, and which of the next. */
-struct rest {
-    __m256i low, high;
+/* Sixteen numbers. */
+struct block {
+    __m256 low, high;
 };
 
 INLINE __m256 term(bool ip, __m256 x, __m256 y)
@@ -31,37 +31,60 @@ INLINE __m256 term(bool ip, __m256 x, __m256 y)
     return ip ? _mm256_mul_ps(x, y) : _mm256_mul_ps(d, d);
 }
 
-INLINE struct rest rest_of(uint32_t n)
+INLINE struct block widen(__m256i halves)
+{
+    return (struct block){_mm256_cvtph_ps(_mm256_castsi256_si128(halves)),
+                          _mm256_cvtph_ps(_mm256_extracti128_si256(halves, 1))};
+}
+
+/* Those from the i-th. */
+INLINE struct block load(bool half, const void *p, uint32_t i)
+{
+    if (half)
+        return widen(_mm256_loadu_si256((const void *)((const uint16_t *)p + i)));
+    const float *f = (const float *)p + i;
+    return (struct block){_mm256_loadu_ps(f), _mm256_loadu_ps(f + 8)};
+}
+
+/* Pairs of halves by a masked load, and the last one, which may have no other, by itself. */
+INLINE __m256i first_halves(const uint16_t *p, uint32_t n)
 {
     const __m256i places = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-    __m256i count = _mm256_set1_epi32((int)n);
-    return (struct rest){_mm256_cmpgt_epi32(count, places),
-                         _mm256_cmpgt_epi32(_mm256_sub_epi32(count, _mm256_set1_epi32(8)), places)};
+    const __m256i halves = _mm256_setr_epi16(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    __m256i pairs = _mm256_maskload_epi32(
+        (const int *)(const void *)p, _mm256_cmpgt_epi32(_mm256_set1_epi32((int)n / 2), places));
+    __m256i is_last = _mm256_cmpeq_epi16(halves, _mm256_set1_epi16((short)(n - 1)));
+    return _mm256_or_si256(pairs, _mm256_and_si256(is_last, _mm256_set1_epi16((short)p[n - 1])));
 }
 
-INLINE struct sums add_block(bool ip, struct sums s, __m256 low, __m256 high, const float *b)
+/* The first `n` of them, 1 to 15, and zeros.  What is masked out is not touched, wherever it would
+ * lie. */
+INLINE struct block load_first(bool half, const void *p, uint32_t i, uint32_t n)
 {
-    return (struct sums){_mm256_add_ps(s.low, term(ip, low, _mm256_loadu_ps(b))),
-                         _mm256_add_ps(s.high, term(ip, high, _mm256_loadu_ps(b + 8)))};
+    if (half)
+        return widen(first_halves((const uint16_t *)p + i, n));
+    const __m256i places = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    const __m256i count = _mm256_set1_epi32((int)n), eight = _mm256_set1_epi32(8);
+    const float *f = (const float *)p + i;
+    return (struct block){
+        _mm256_maskload_ps(f, _mm256_cmpgt_epi32(count, places)),
+        _mm256_maskload_ps(f + 8, _mm256_cmpgt_epi32(_mm256_sub_epi32(count, eight), places))};
 }
 
-/* A masked-out float is not touched, wherever it would lie. */
-INLINE struct sums add_rest(bool ip, struct sums s, struct rest r, __m256 low, __m256 high,
-                            const float *b)
+INLINE struct sums add(bool ip, struct sums s, struct block x, struct block y)
 {
-    return (struct sums){_mm256_add_ps(s.low, term(ip, low, _mm256_maskload_ps(b, r.low))),
-                         _mm256_add_ps(s.high, term(ip, high, _mm256_maskload_ps(b + 8, r.high)))};
+    return (struct sums){_mm256_add_ps(s.low, term(ip, x.low, y.low)),
+                         _mm256_add_ps(s.high, term(ip, x.high, y.high))};
 }
 
-INLINE float sum_one(bool ip, const float *a, const float *b, uint32_t dim)
+INLINE float sum_one(bool ip, bool half, const float *a, const void *b, uint32_t dim)
 {
     struct sums s = {_mm256_setzero_ps(), _mm256_setzero_ps()};
-    for (; dim >= 16; dim -= 16, a += 16, b += 16)
-        s = add_block(ip, s, _mm256_loadu_ps(a), _mm256_loadu_ps(a + 8), b);
-    if (dim > 0) {
-        struct rest r = rest_of(dim);
-        s = add_rest(ip, s, r, _mm256_maskload_ps(a, r.low), _mm256_maskload_ps(a + 8, r.high), b);
-    }
+    uint32_t i = 0;
+    for (; dim - i >= 16; i += 16)
+        s = add(ip, s, load(false, a, i), load(half, b, i));
+    if (dim > i)
+        s = add(ip, s, load_first(false, a, i, dim - i), load_first(half, b, i, dim - i));
     __m256 eight = _mm256_add_ps(s.low, s.high);
     __m128 x = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
     x = _mm_add_ps(x, _mm_movehl_ps(x, x));
@@ -86,58 +109,30 @@ INLINE __m128 fold_four(struct sums s0, struct sums s1, struct sums s2, struct s
     return _mm_permute_ps(_mm_shuffle_ps(even, odd, 0x88), 0xd8);
 }
 
-INLINE __m128 sum_four(bool ip, const float *a, const float *const *b, uint32_t dim)
+INLINE void sum_four(bool ip, bool half, const float *a, const void *const *b, uint32_t dim,
+                     float *ret)
 {
-    const float *b0 = b[0], *b1 = b[1], *b2 = b[2], *b3 = b[3];
+    const void *b0 = b[0], *b1 = b[1], *b2 = b[2], *b3 = b[3];
     struct sums s0 = {_mm256_setzero_ps(), _mm256_setzero_ps()}, s1 = s0, s2 = s0, s3 = s0;
     uint32_t i = 0;
     for (; dim - i >= 16; i += 16) {
-        __m256 low = _mm256_loadu_ps(a + i), high = _mm256_loadu_ps(a + i + 8);
-        s0 = add_block(ip, s0, low, high, b0 + i);
-        s1 = add_block(ip, s1, low, high, b1 + i);
-        s2 = add_block(ip, s2, low, high, b2 + i);
-        s3 = add_block(ip, s3, low, high, b3 + i);
+        struct block x = load(false, a, i);
+        s0 = add(ip, s0, x, load(half, b0, i));
+        s1 = add(ip, s1, x, load(half, b1, i));
+        s2 = add(ip, s2, x, load(half, b2, i));
+        s3 = add(ip, s3, x, load(half, b3, i));
     }
     if (dim > i) {
-        struct rest r = rest_of(dim - i);
-        __m256 low = _mm256_maskload_ps(a + i, r.low);
-        __m256 high = _mm256_maskload_ps(a + i + 8, r.high);
-        s0 = add_rest(ip, s0, r, low, high, b0 + i);
-        s1 = add_rest(ip, s1, r, low, high, b1 + i);
-        s2 = add_rest(ip, s2, r, low, high, b2 + i);
-        s3 = add_rest(ip, s3, r, low, high, b3 + i);
+        uint32_t n = dim - i;
+        struct block x = load_first(false, a, i, n);
+        s0 = add(ip, s0, x, load_first(half, b0, i, n));
+        s1 = add(ip, s1, x, load_first(half, b1, i, n));
+        s2 = add(ip, s2, x, load_first(half, b2, i, n));
+        s3 = add(ip, s3, x, load_first(half, b3, i, n));
     }
-    return fold_four(s0, s1, s2, s3);
+    _mm_storeu_ps(ret, fold_four(s0, s1, s2, s3));
 }
 
-TARGET static float avx2_l2(const float *query, const float *stored, uint32_t dim)
-{
-    return sum_one(false, query, stored, dim);
-}
-TARGET static float avx2_ip(const float *query, const float *stored, uint32_t dim)
-{
-    return 1.0f - sum_one(true, query, stored, dim);
-}
+DISTANCE_LEVEL(TARGET, avx2)
 
-TARGET static void four_l2(const float *query, const float *const *stored, uint32_t dim, float *ret)
-{
-    _mm_storeu_ps(ret, sum_four(false, query, stored, dim));
-}
-TARGET static void four_ip(const float *query, const float *const *stored, uint32_t dim, float *ret)
-{
-    _mm_storeu_ps(ret, _mm_sub_ps(_mm_set1_ps(1.0f), sum_four(true, query, stored, dim)));
-}
-
-TARGET static void avx2_l2_many(const float *query, const float *const *stored, uint32_t n,
-                                uint32_t dim, float *ret)
-{
-    distance_by_fours(avx2_l2, four_l2, query, stored, n, dim, ret);
-}
-TARGET static void avx2_ip_many(const float *query, const float *const *stored, uint32_t n,
-                                uint32_t dim, float *ret)
-{
-    distance_by_fours(avx2_ip, four_ip, query, stored, n, dim, ret);
-}
-
-const struct distance_kernels distance_avx2 = {"avx2",       avx2_l2,      avx2_ip,
-                                               avx2_l2_many, avx2_ip_many, codes_many_avx2};
+const struct distance_kernels distance_avx2 = DISTANCE_TABLE("avx2", avx2, codes_many_avx2);

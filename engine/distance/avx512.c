@@ -1,11 +1,11 @@
 /* avx512.c -- the kernels for AVX-512: the sixteen accumulators are one register.
  *
- * Instructions: AVX-512F, which the file asks for function by function; the rest of the library is
- * built for the base level, and no call comes here before dispatch.c has asked the processor.
- * Alignment: of a float; a vector that begins at a multiple of 64 bytes saves half of the line
- * crossings.  Error: as scalar.c, dim/16 + 5 roundings, and the same bits: multiplication and
- * addition stay apart (-ffp-contract=off holds for intrinsics too), and the last dim mod 16 floats
- * come by a masked load, whose zeros leave an accumulator as it is.
+ * Instructions: AVX-512F, and BW for the last halves, which the file asks for function by function;
+ * the rest of the library is built for the base level, and no call comes here before dispatch.c has
+ * asked the processor.  Alignment: of a float; a vector that begins at a multiple of 64 bytes saves
+ * half of the line crossings.  Error: as scalar.c, dim/16 + 5 roundings, and the same bits:
+ * multiplication and addition stay apart (-ffp-contract=off holds for intrinsics too), and the last
+ * dim mod 16 floats come by a masked load, whose zeros leave an accumulator as it is.
  */
 #include <immintrin.h>
 #include <stdbool.h>
@@ -13,7 +13,7 @@
 #include "engine/distance/codes_levels.h"
 #include "engine/distance/fours.h"
 
-#define TARGET __attribute__((target("avx512f")))
+#define TARGET __attribute__((target("avx512f,avx512bw")))
 #define INLINE TARGET DISTANCE_INLINE
 
 INLINE __m512 term(bool ip, __m512 x, __m512 y)
@@ -22,19 +22,35 @@ INLINE __m512 term(bool ip, __m512 x, __m512 y)
     return ip ? _mm512_mul_ps(x, y) : _mm512_mul_ps(d, d);
 }
 
-/* The first `n` floats, 1 to 15, and zeros; the others are not touched. */
-INLINE __m512 load_first(const float *p, uint32_t n)
+/* Sixteen numbers from the i-th. */
+INLINE __m512 load(bool half, const void *p, uint32_t i)
 {
-    return _mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p);
+    if (half)
+        return _mm512_cvtph_ps(_mm256_loadu_si256((const void *)((const uint16_t *)p + i)));
+    return _mm512_loadu_ps((const float *)p + i);
 }
 
-INLINE float sum_one(bool ip, const float *a, const float *b, uint32_t dim)
+/* The first `n` of them, 1 to 15, and zeros; the others are not touched. */
+INLINE __m512 load_first(bool half, const void *p, uint32_t i, uint32_t n)
+{
+    if (half) {
+        __m512i halves =
+            _mm512_maskz_loadu_epi16((__mmask32)((1u << n) - 1), (const uint16_t *)p + i);
+        return _mm512_cvtph_ps(_mm512_castsi512_si256(halves));
+    }
+    return _mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), (const float *)p + i);
+}
+
+INLINE float sum_one(bool ip, bool half, const float *a, const void *b, uint32_t dim)
 {
     __m512 s = _mm512_setzero_ps();
-    for (; dim >= 16; dim -= 16, a += 16, b += 16)
-        s = _mm512_add_ps(s, term(ip, _mm512_loadu_ps(a), _mm512_loadu_ps(b)));
-    if (dim > 0)
-        s = _mm512_add_ps(s, term(ip, load_first(a, dim), load_first(b, dim)));
+    uint32_t i = 0;
+    for (; dim - i >= 16; i += 16)
+        s = _mm512_add_ps(s, term(ip, load(false, a, i), load(half, b, i)));
+    if (dim > i) {
+        uint32_t n = dim - i;
+        s = _mm512_add_ps(s, term(ip, load_first(false, a, i, n), load_first(half, b, i, n)));
+    }
     __m256 upper = _mm256_castpd_ps(_mm512_extractf64x4_pd(_mm512_castps_pd(s), 1));
     __m256 eight = _mm256_add_ps(_mm512_castps512_ps256(s), upper);
     __m128 x = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
@@ -59,58 +75,31 @@ INLINE __m128 fold_four(__m512 s0, __m512 s1, __m512 s2, __m512 s3)
     return _mm512_castps512_ps128(_mm512_maskz_compress_ps(0x1111, x));
 }
 
-INLINE __m128 sum_four(bool ip, const float *a, const float *const *b, uint32_t dim)
+INLINE void sum_four(bool ip, bool half, const float *a, const void *const *b, uint32_t dim,
+                     float *ret)
 {
-    const float *b0 = b[0], *b1 = b[1], *b2 = b[2], *b3 = b[3];
+    const void *b0 = b[0], *b1 = b[1], *b2 = b[2], *b3 = b[3];
     __m512 s0 = _mm512_setzero_ps(), s1 = s0, s2 = s0, s3 = s0;
     uint32_t i = 0;
     for (; dim - i >= 16; i += 16) {
-        __m512 x = _mm512_loadu_ps(a + i);
-        s0 = _mm512_add_ps(s0, term(ip, x, _mm512_loadu_ps(b0 + i)));
-        s1 = _mm512_add_ps(s1, term(ip, x, _mm512_loadu_ps(b1 + i)));
-        s2 = _mm512_add_ps(s2, term(ip, x, _mm512_loadu_ps(b2 + i)));
-        s3 = _mm512_add_ps(s3, term(ip, x, _mm512_loadu_ps(b3 + i)));
+        __m512 x = load(false, a, i);
+        s0 = _mm512_add_ps(s0, term(ip, x, load(half, b0, i)));
+        s1 = _mm512_add_ps(s1, term(ip, x, load(half, b1, i)));
+        s2 = _mm512_add_ps(s2, term(ip, x, load(half, b2, i)));
+        s3 = _mm512_add_ps(s3, term(ip, x, load(half, b3, i)));
     }
     if (dim > i) {
-        __m512 x = load_first(a + i, dim - i);
-        s0 = _mm512_add_ps(s0, term(ip, x, load_first(b0 + i, dim - i)));
-        s1 = _mm512_add_ps(s1, term(ip, x, load_first(b1 + i, dim - i)));
-        s2 = _mm512_add_ps(s2, term(ip, x, load_first(b2 + i, dim - i)));
-        s3 = _mm512_add_ps(s3, term(ip, x, load_first(b3 + i, dim - i)));
+        uint32_t n = dim - i;
+        __m512 x = load_first(false, a, i, n);
+        s0 = _mm512_add_ps(s0, term(ip, x, load_first(half, b0, i, n)));
+        s1 = _mm512_add_ps(s1, term(ip, x, load_first(half, b1, i, n)));
+        s2 = _mm512_add_ps(s2, term(ip, x, load_first(half, b2, i, n)));
+        s3 = _mm512_add_ps(s3, term(ip, x, load_first(half, b3, i, n)));
     }
-    return fold_four(s0, s1, s2, s3);
+    _mm_storeu_ps(ret, fold_four(s0, s1, s2, s3));
 }
 
-TARGET static float avx512_l2(const float *query, const float *stored, uint32_t dim)
-{
-    return sum_one(false, query, stored, dim);
-}
-TARGET static float avx512_ip(const float *query, const float *stored, uint32_t dim)
-{
-    return 1.0f - sum_one(true, query, stored, dim);
-}
+DISTANCE_LEVEL(TARGET, avx512)
 
-TARGET static void four_l2(const float *query, const float *const *stored, uint32_t dim, float *ret)
-{
-    _mm_storeu_ps(ret, sum_four(false, query, stored, dim));
-}
-TARGET static void four_ip(const float *query, const float *const *stored, uint32_t dim, float *ret)
-{
-    _mm_storeu_ps(ret, _mm_sub_ps(_mm_set1_ps(1.0f), sum_four(true, query, stored, dim)));
-}
-
-TARGET static void avx512_l2_many(const float *query, const float *const *stored, uint32_t n,
-                                  uint32_t dim, float *ret)
-{
-    distance_by_fours(avx512_l2, four_l2, query, stored, n, dim, ret);
-}
-TARGET static void avx512_ip_many(const float *query, const float *const *stored, uint32_t n,
-                                  uint32_t dim, float *ret)
-{
-    distance_by_fours(avx512_ip, four_ip, query, stored, n, dim, ret);
-}
-
-const struct distance_kernels distance_avx512 = {"avx512",       avx512_l2,      avx512_ip,
-                                                 avx512_l2_many, avx512_ip_many, codes_many_avx512};
-const struct distance_kernels distance_vnni = {"avx512vnni",   avx512_l2,      avx512_ip,
-                                               avx512_l2_many, avx512_ip_many, codes_many_vnni};
+const struct distance_kernels distance_avx512 = DISTANCE_TABLE("avx512", avx512, codes_many_avx512);
+const struct distance_kernels distance_vnni = DISTANCE_TABLE("avx512vnni", avx512, codes_many_vnni);

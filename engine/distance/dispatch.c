@@ -14,7 +14,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#if defined(__aarch64__)
+#if defined(__x86_64__)
+#include <cpuid.h>
+#elif defined(__aarch64__)
 #include <asm/hwcap.h>
 #include <sys/auxv.h>
 #endif
@@ -22,6 +24,7 @@
 #include "engine/distance/distance.h"
 #include "engine/navmap.h"
 #include "storage/fail.h"
+#include "storage/layout.h"
 
 struct level {
     const struct distance_kernels *kernels;
@@ -45,10 +48,16 @@ static bool has_vnni(void)
 {
     return has_avx512() && __builtin_cpu_supports("avx512vnni");
 }
+/* Compilers know no word for it.  Its registers are AVX's. */
+static bool has_f16c(void)
+{
+    unsigned a, b, c = 0, d;
+    return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C) != 0;
+}
 static bool has_avx2(void)
 {
     __builtin_cpu_init();
-    return __builtin_cpu_supports("avx2");
+    return __builtin_cpu_supports("avx2") && has_f16c();
 }
 #elif defined(__aarch64__) && !defined(DISTANCE_TSAN_BUILD)
 static bool has_dot(void)
@@ -140,20 +149,23 @@ const char *navmap_simd(void)
     return current()->name;
 }
 
-int distance_choose(uint32_t space, uint32_t dim, struct distance *ret_distance)
+int distance_choose(uint32_t space, uint32_t scalar, uint32_t dim, struct distance *ret_distance)
 {
     const struct distance_kernels *k = current();
-    switch (space) {
-    case NAVMAP_L2:
-        *ret_distance = (struct distance){k->l2, k->l2_many, k->codes, dim, space, 0, k->name};
-        return 0;
-    case NAVMAP_IP:
-        *ret_distance = (struct distance){k->ip, k->ip_many, k->codes, dim, space, 0, k->name};
-        return 0;
-    case NAVMAP_COSINE:
-        *ret_distance = (struct distance){k->ip, k->ip_many, k->codes, dim, space, 1, k->name};
-        return 0;
-    default:
+    const bool half = scalar == LAYOUT_F16, ip = space != NAVMAP_L2;
+    if (space != NAVMAP_L2 && space != NAVMAP_IP && space != NAVMAP_COSINE)
         return -1;
+    *ret_distance = (struct distance){.fn = ip ? k->ip : k->l2,
+                                      .many = ip ? k->ip_many : k->l2_many,
+                                      .codes = k->codes,
+                                      .dim = dim,
+                                      .bytes = dim * layout_scalar_bytes(scalar),
+                                      .space = space,
+                                      .normalise = space == NAVMAP_COSINE,
+                                      .name = k->name};
+    if (half) {
+        ret_distance->fn = ip ? k->ip_half : k->l2_half;
+        ret_distance->many = ip ? k->ip_half_many : k->l2_half_many;
     }
+    return 0;
 }

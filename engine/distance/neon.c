@@ -28,37 +28,53 @@ DISTANCE_INLINE struct block zeros(void)
     return (struct block){zero, zero, zero, zero};
 }
 
-DISTANCE_INLINE struct block load(const float *p)
+DISTANCE_INLINE float32x4_t widen(uint16x4_t halves)
 {
-    return (struct block){vld1q_f32(p), vld1q_f32(p + 4), vld1q_f32(p + 8), vld1q_f32(p + 12)};
+    return vcvt_f32_f16(vreinterpret_f16_u16(halves));
 }
 
-/* Up to four floats, the missing ones zero: they leave an accumulator as it is. */
-DISTANCE_INLINE float32x4_t load_up_to_four(const float *p, uint32_t n)
+/* Four numbers from the i-th. */
+DISTANCE_INLINE float32x4_t load_four(bool half, const void *p, uint32_t i)
+{
+    return half ? widen(vld1_u16((const uint16_t *)p + i)) : vld1q_f32((const float *)p + i);
+}
+
+DISTANCE_INLINE struct block load(bool half, const void *p, uint32_t i)
+{
+    return (struct block){load_four(half, p, i), load_four(half, p, i + 4),
+                          load_four(half, p, i + 8), load_four(half, p, i + 12)};
+}
+
+/* Up to four, the missing ones zero: they leave an accumulator as it is. */
+DISTANCE_INLINE float32x4_t load_up_to_four(bool half, const void *p, uint32_t i, uint32_t n)
 {
     float32x4_t v = vdupq_n_f32(0);
+    uint16x4_t h = vdup_n_u16(0);
+    const float *f = (const float *)p + i;
+    const uint16_t *u = (const uint16_t *)p + i;
     if (n >= 4)
-        return vld1q_f32(p);
-    if (n >= 1)
-        v = vld1q_lane_f32(p, v, 0);
-    if (n >= 2)
-        v = vld1q_lane_f32(p + 1, v, 1);
-    if (n >= 3)
-        v = vld1q_lane_f32(p + 2, v, 2);
-    return v;
+        return load_four(half, p, i);
+    if (half) {
+        h = n >= 1 ? vld1_lane_u16(u, h, 0) : h;
+        h = n >= 2 ? vld1_lane_u16(u + 1, h, 1) : h;
+        return widen(n >= 3 ? vld1_lane_u16(u + 2, h, 2) : h);
+    }
+    v = n >= 1 ? vld1q_lane_f32(f, v, 0) : v;
+    v = n >= 2 ? vld1q_lane_f32(f + 1, v, 1) : v;
+    return n >= 3 ? vld1q_lane_f32(f + 2, v, 2) : v;
 }
 
-/* The last `n` floats, 1 to 15, and zeros; what lies behind them is not touched. */
-DISTANCE_INLINE struct block load_first(const float *p, uint32_t n)
+/* The last `n`, 1 to 15, and zeros; what lies behind them is not touched. */
+DISTANCE_INLINE struct block load_first(bool half, const void *p, uint32_t i, uint32_t n)
 {
     struct block v = zeros();
-    v.q0 = load_up_to_four(p, n);
+    v.q0 = load_up_to_four(half, p, i, n);
     if (n > 4)
-        v.q1 = load_up_to_four(p + 4, n - 4);
+        v.q1 = load_up_to_four(half, p, i + 4, n - 4);
     if (n > 8)
-        v.q2 = load_up_to_four(p + 8, n - 8);
+        v.q2 = load_up_to_four(half, p, i + 8, n - 8);
     if (n > 12)
-        v.q3 = load_up_to_four(p + 12, n - 12);
+        v.q3 = load_up_to_four(half, p, i + 12, n - 12);
     return v;
 }
 
@@ -74,13 +90,14 @@ DISTANCE_INLINE float32x4_t fold(struct block s)
     return vaddq_f32(vaddq_f32(s.q0, s.q2), vaddq_f32(s.q1, s.q3));
 }
 
-DISTANCE_INLINE float sum_one(bool ip, const float *a, const float *b, uint32_t dim)
+DISTANCE_INLINE float sum_one(bool ip, bool half, const float *a, const void *b, uint32_t dim)
 {
     struct block s = zeros();
-    for (; dim >= 16; dim -= 16, a += 16, b += 16)
-        s = add_block(ip, s, load(a), load(b));
-    if (dim > 0)
-        s = add_block(ip, s, load_first(a, dim), load_first(b, dim));
+    uint32_t i = 0;
+    for (; dim - i >= 16; i += 16)
+        s = add_block(ip, s, load(false, a, i), load(half, b, i));
+    if (dim > i)
+        s = add_block(ip, s, load_first(false, a, i, dim - i), load_first(half, b, i, dim - i));
     float32x4_t x = fold(s);
     return vpadds_f32(vadd_f32(vget_low_f32(x), vget_high_f32(x)));
 }
@@ -94,61 +111,34 @@ DISTANCE_INLINE float32x4_t fold_pair(float32x4_t x, float32x4_t y)
 
 /* The fences emit nothing.  Without them gcc 12 loads the blocks of all four vectors before it sums
  * any, and three of the sixteen accumulators live in memory. */
-DISTANCE_INLINE float32x4_t sum_four(bool ip, const float *a, const float *const *b, uint32_t dim)
+DISTANCE_INLINE void sum_four(bool ip, bool half, const float *a, const void *const *b,
+                              uint32_t dim, float *ret)
 {
-    const float *b0 = b[0], *b1 = b[1], *b2 = b[2], *b3 = b[3];
+    const void *b0 = b[0], *b1 = b[1], *b2 = b[2], *b3 = b[3];
     struct block s0 = zeros(), s1 = s0, s2 = s0, s3 = s0;
     uint32_t i = 0;
     for (; dim - i >= 16; i += 16) {
-        struct block x = load(a + i);
-        s0 = add_block(ip, s0, x, load(b0 + i));
+        struct block x = load(false, a, i);
+        s0 = add_block(ip, s0, x, load(half, b0, i));
         atomic_signal_fence(memory_order_seq_cst);
-        s1 = add_block(ip, s1, x, load(b1 + i));
+        s1 = add_block(ip, s1, x, load(half, b1, i));
         atomic_signal_fence(memory_order_seq_cst);
-        s2 = add_block(ip, s2, x, load(b2 + i));
+        s2 = add_block(ip, s2, x, load(half, b2, i));
         atomic_signal_fence(memory_order_seq_cst);
-        s3 = add_block(ip, s3, x, load(b3 + i));
+        s3 = add_block(ip, s3, x, load(half, b3, i));
     }
     if (dim > i) {
-        struct block x = load_first(a + i, dim - i);
-        s0 = add_block(ip, s0, x, load_first(b0 + i, dim - i));
-        s1 = add_block(ip, s1, x, load_first(b1 + i, dim - i));
-        s2 = add_block(ip, s2, x, load_first(b2 + i, dim - i));
-        s3 = add_block(ip, s3, x, load_first(b3 + i, dim - i));
+        uint32_t n = dim - i;
+        struct block x = load_first(false, a, i, n);
+        s0 = add_block(ip, s0, x, load_first(half, b0, i, n));
+        s1 = add_block(ip, s1, x, load_first(half, b1, i, n));
+        s2 = add_block(ip, s2, x, load_first(half, b2, i, n));
+        s3 = add_block(ip, s3, x, load_first(half, b3, i, n));
     }
-    return vpaddq_f32(fold_pair(fold(s0), fold(s1)), fold_pair(fold(s2), fold(s3)));
+    vst1q_f32(ret, vpaddq_f32(fold_pair(fold(s0), fold(s1)), fold_pair(fold(s2), fold(s3))));
 }
 
-static float neon_l2(const float *query, const float *stored, uint32_t dim)
-{
-    return sum_one(false, query, stored, dim);
-}
-static float neon_ip(const float *query, const float *stored, uint32_t dim)
-{
-    return 1.0f - sum_one(true, query, stored, dim);
-}
+DISTANCE_LEVEL(, neon)
 
-static void four_l2(const float *query, const float *const *stored, uint32_t dim, float *ret)
-{
-    vst1q_f32(ret, sum_four(false, query, stored, dim));
-}
-static void four_ip(const float *query, const float *const *stored, uint32_t dim, float *ret)
-{
-    vst1q_f32(ret, vsubq_f32(vdupq_n_f32(1.0f), sum_four(true, query, stored, dim)));
-}
-
-static void neon_l2_many(const float *query, const float *const *stored, uint32_t n, uint32_t dim,
-                         float *ret)
-{
-    distance_by_fours(neon_l2, four_l2, query, stored, n, dim, ret);
-}
-static void neon_ip_many(const float *query, const float *const *stored, uint32_t n, uint32_t dim,
-                         float *ret)
-{
-    distance_by_fours(neon_ip, four_ip, query, stored, n, dim, ret);
-}
-
-const struct distance_kernels distance_neon = {"neon",       neon_l2,      neon_ip,
-                                               neon_l2_many, neon_ip_many, codes_many_neon};
-const struct distance_kernels distance_dot = {"neondot",    neon_l2,      neon_ip,
-                                              neon_l2_many, neon_ip_many, codes_many_dot};
+const struct distance_kernels distance_neon = DISTANCE_TABLE("neon", neon, codes_many_neon);
+const struct distance_kernels distance_dot = DISTANCE_TABLE("neondot", neon, codes_many_dot);

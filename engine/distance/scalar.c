@@ -17,9 +17,10 @@
 #define MAY_RACE __attribute__((no_sanitize("thread")))
 
 typedef float float4 __attribute__((vector_size(16)));
+typedef uint32_t uint4 __attribute__((vector_size(16)));
 
 /* Up to four floats; the missing ones are zero and add nothing. */
-MAY_RACE static inline float4 load(const float *p, uint32_t n)
+MAY_RACE DISTANCE_INLINE float4 load_floats(const float *p, uint32_t n)
 {
     float4 v = {0, 0, 0, 0};
 #ifdef DISTANCE_TSAN_BUILD
@@ -39,101 +40,98 @@ MAY_RACE static inline float4 load(const float *p, uint32_t n)
     return v;
 }
 
-static inline float4 l2_term(float4 x, float4 y)
+/* The same of halves: what half_to_float() does, four at once. */
+MAY_RACE DISTANCE_INLINE float4 load_halves(const uint16_t *p, uint32_t n)
+{
+    uint4 v = {0, 0, 0, 0};
+    for (uint32_t i = 0; i < n; i++)
+#ifdef DISTANCE_TSAN_BUILD
+        v[i] = __atomic_load_n(p + i, __ATOMIC_RELAXED);
+#else
+        v[i] = p[i];
+#endif
+    const uint4 bits = (v & 0x7fff) << 13, exponent = bits & 0x0f800000u;
+    const uint4 small = (uint4)(exponent == 0), special = (uint4)(exponent == 0x0f800000u);
+    const uint4 tiny = (uint4)((float4)(bits + 0x38800000u) - 0x1p-14f);
+    const uint4 plain = bits + 0x38000000u + (special & 0x38000000u);
+    return (float4)((small & tiny) | (~small & plain) | (v & 0x8000) << 16);
+}
+
+/* Up to four numbers from the i-th. */
+MAY_RACE DISTANCE_INLINE float4 load(bool half, const void *p, uint32_t i, uint32_t n)
+{
+    return half ? load_halves((const uint16_t *)p + i, n) : load_floats((const float *)p + i, n);
+}
+
+DISTANCE_INLINE float4 term(bool ip, float4 x, float4 y)
 {
     float4 d = x - y;
-    return d * d;
-}
-static inline float4 ip_term(float4 x, float4 y)
-{
-    return x * y;
+    return ip ? x * y : d * d;
 }
 
-/* One body for both sums.  The last dim mod 16 floats go to the accumulators that they would have
- * met in a full block. */
-#define SUM_BODY(term)                                                                             \
-    float4 s0 = {0, 0, 0, 0}, s1 = s0, s2 = s0, s3 = s0;                                           \
-    for (; dim >= 16; dim -= 16, a += 16, b += 16) {                                               \
-        s0 += term(load(a, 4), load(b, 4));                                                        \
-        s1 += term(load(a + 4, 4), load(b + 4, 4));                                                \
-        s2 += term(load(a + 8, 4), load(b + 8, 4));                                                \
-        s3 += term(load(a + 12, 4), load(b + 12, 4));                                              \
-    }                                                                                              \
-    if (dim >= 4)                                                                                  \
-        s0 += term(load(a, 4), load(b, 4));                                                        \
-    if (dim >= 8)                                                                                  \
-        s1 += term(load(a + 4, 4), load(b + 4, 4));                                                \
-    if (dim >= 12)                                                                                 \
-        s2 += term(load(a + 8, 4), load(b + 8, 4));                                                \
-    if (dim % 4 != 0) {                                                                            \
-        uint32_t done = dim / 4 * 4;                                                               \
-        float4 last = term(load(a + done, dim % 4), load(b + done, dim % 4));                      \
-        switch (dim / 4) {                                                                         \
-        case 0:                                                                                    \
-            s0 += last;                                                                            \
-            break;                                                                                 \
-        case 1:                                                                                    \
-            s1 += last;                                                                            \
-            break;                                                                                 \
-        case 2:                                                                                    \
-            s2 += last;                                                                            \
-            break;                                                                                 \
-        default:                                                                                   \
-            s3 += last;                                                                            \
-            break;                                                                                 \
-        }                                                                                          \
-    }                                                                                              \
-    s0 += s2;                                                                                      \
-    s1 += s3;                                                                                      \
-    s0 += s1;                                                                                      \
-    return (s0[0] + s0[2]) + (s0[1] + s0[3])
-
-MAY_RACE static float sum_l2(const float *a, const float *b, uint32_t dim)
+/* The last dim mod 16 numbers go to the accumulators that they would have met in a full block. */
+MAY_RACE DISTANCE_INLINE float sum_one(bool ip, bool half, const float *a, const void *b,
+                                       uint32_t dim)
 {
-    SUM_BODY(l2_term);
-}
-MAY_RACE static float sum_ip(const float *a, const float *b, uint32_t dim)
-{
-    SUM_BODY(ip_term);
-}
-
-MAY_RACE static float scalar_l2(const float *query, const float *stored, uint32_t dim)
-{
-    return sum_l2(query, stored, dim);
-}
-MAY_RACE static float scalar_ip(const float *query, const float *stored, uint32_t dim)
-{
-    return 1.0f - sum_ip(query, stored, dim);
+    float4 s0 = {0, 0, 0, 0}, s1 = s0, s2 = s0, s3 = s0;
+    uint32_t i = 0;
+    for (; dim - i >= 16; i += 16) {
+        s0 += term(ip, load(false, a, i, 4), load(half, b, i, 4));
+        s1 += term(ip, load(false, a, i + 4, 4), load(half, b, i + 4, 4));
+        s2 += term(ip, load(false, a, i + 8, 4), load(half, b, i + 8, 4));
+        s3 += term(ip, load(false, a, i + 12, 4), load(half, b, i + 12, 4));
+    }
+    uint32_t fours = (dim - i) / 4, rest = dim % 4;
+    if (fours >= 1)
+        s0 += term(ip, load(false, a, i, 4), load(half, b, i, 4));
+    if (fours >= 2)
+        s1 += term(ip, load(false, a, i + 4, 4), load(half, b, i + 4, 4));
+    if (fours >= 3)
+        s2 += term(ip, load(false, a, i + 8, 4), load(half, b, i + 8, 4));
+    if (rest != 0) {
+        float4 last = term(ip, load(false, a, dim - rest, rest), load(half, b, dim - rest, rest));
+        switch (fours) {
+        case 0:
+            s0 += last;
+            break;
+        case 1:
+            s1 += last;
+            break;
+        case 2:
+            s2 += last;
+            break;
+        default:
+            s3 += last;
+            break;
+        }
+    }
+    s0 += s2;
+    s1 += s3;
+    s0 += s1;
+    return (s0[0] + s0[2]) + (s0[1] + s0[3]);
 }
 
 /* Sixteen accumulators each leave no registers to share: one after the other, and the processor
  * overlaps the end of one with the beginning of the next. */
-MAY_RACE static void four_l2(const float *query, const float *const *stored, uint32_t dim,
-                             float *ret)
+MAY_RACE DISTANCE_INLINE void sum_four(bool ip, bool half, const float *a, const void *const *b,
+                                       uint32_t dim, float *ret)
 {
     for (uint32_t i = 0; i < 4; i++)
-        ret[i] = sum_l2(query, stored[i], dim);
-}
-MAY_RACE static void four_ip(const float *query, const float *const *stored, uint32_t dim,
-                             float *ret)
-{
-    for (uint32_t i = 0; i < 4; i++)
-        ret[i] = 1.0f - sum_ip(query, stored[i], dim);
+        ret[i] = sum_one(ip, half, a, b[i], dim);
 }
 
-MAY_RACE static void scalar_l2_many(const float *query, const float *const *stored, uint32_t n,
-                                    uint32_t dim, float *ret)
-{
-    distance_by_fours(scalar_l2, four_l2, query, stored, n, dim, ret);
-}
-MAY_RACE static void scalar_ip_many(const float *query, const float *const *stored, uint32_t n,
-                                    uint32_t dim, float *ret)
-{
-    distance_by_fours(scalar_ip, four_ip, query, stored, n, dim, ret);
-}
+DISTANCE_LEVEL(MAY_RACE, scalar)
 
-const struct distance_kernels distance_scalar = {"scalar",       scalar_l2,      scalar_ip,
-                                                 scalar_l2_many, scalar_ip_many, codes_many_scalar};
+const struct distance_kernels distance_scalar = DISTANCE_TABLE("scalar", scalar, codes_many_scalar);
+
+MAY_RACE void distance_widen(const void *stored, uint32_t dim, float *ret_v)
+{
+    for (uint32_t i = 0; i < dim; i += 4) {
+        uint32_t n = dim - i < 4 ? dim - i : 4;
+        float4 v = load(true, stored, i, n);
+        memcpy(ret_v + i, &v, n * sizeof *ret_v);
+    }
+}
 
 void distance_normalise(const float *v, uint32_t dim, float *ret_v)
 {

@@ -22,15 +22,24 @@ GENERATION, INSTANCE, CREATED_NS, SEED = 7, 0x1122334455667788, 1_700_000_000_12
 
 
 def header(
-    dim, M, slot_shift, space, ef_construction, flags, code_scheme=0, code_header=0, sealed=(0,) * 4
+    dim,
+    M,
+    slot_shift,
+    space,
+    ef_construction,
+    flags,
+    code_scheme=0,
+    code_header=0,
+    sealed=(0,) * 4,
+    scalar=0,
 ):
     """FORMAT.md section 4; `sealed`: file_bytes, label_offset, label_count, sums_offset."""
-    g = geometry(dim, M, slot_shift, code_scheme, code_header)
+    g = geometry(dim, M, slot_shift, code_scheme, code_header, scalar)
     page = bytearray(PAGE)
     page[0:8] = bytes.fromhex("894E564D0D0A1A0A")
     struct.pack_into("<IHHIIII", page, 8, 0x01020304, 1, 0, 0, 0, 0, PAGE)
     page[32:48] = UUID
-    struct.pack_into("<QIHH", page, 48, GENERATION, dim, space, 0)
+    struct.pack_into("<QIHH", page, 48, GENERATION, dim, space, scalar)
     struct.pack_into("<IIIIQ", page, 64, M, g["M0"], ef_construction, flags, SEED)
     struct.pack_into("<IIQ", page, 88, slot_shift, g["U"], g["chunk_bytes"])
     struct.pack_into("<IIII", page, 104, g["vec_stride"], g["row_stride"], g["upper_stride"], 32)
@@ -87,10 +96,10 @@ ITEMS = (
 )
 
 
-def sealed():
+def sealed(scalar):
     """FORMAT.md section 9: dim 4, M 4, 16 slots a chunk, l2, bounded."""
     M, shift = 4, 4
-    g = geometry(4, M, shift, 0, 0)
+    g = geometry(4, M, shift, 0, 0, scalar)
     chunk, cell = bytearray(g["chunk_bytes"]), 0
     for slot, (label, deleted, level, vector, rows) in enumerate(ITEMS, 1):
         up = cell << 5 | level if level else 0
@@ -101,7 +110,8 @@ def sealed():
             at = g["off_upper"] + cell * g["upper_stride"]
             chunk[at : at + 4 * M] = ids(M, *row)
             cell += 1
-        both = payload(label, slot, 0, up, b"", struct.pack("<4f", *vector), 0, g["vec_stride"])
+        numbers = struct.pack("<4e" if scalar else "<4f", *vector)
+        both = payload(label, slot, 0, up, b"", numbers, 0, g["vec_stride"])
         at = g["off_tag"] + 32 * slot
         chunk[at : at + 32] = both[:32]
         at = g["off_vec"] + slot * g["vec_stride"]
@@ -121,7 +131,8 @@ def sealed():
     sums += struct.pack("<QQQ", label_offset, len(labels), total)
     sums += struct.pack("<Q", xxh3_64_intdigest(sums, seed=0))
     places = sums_offset + len(sums), label_offset, len(ITEMS), sums_offset
-    head = header(4, M, shift, 0, 9, 2 | 4 | 16, sealed=places).ljust(2 * PAGE, b"\0")
+    head = header(4, M, shift, 0, 9, 2 | 4 | 16, sealed=places, scalar=scalar)
+    head = head.ljust(2 * PAGE, b"\0")
     n = len(ITEMS)
     the_root = root(0, 2 << 32 | 3, 1 << 32 | (n + 1), cell, 9, n - 1, 1, 0, 0, 12)
     head = head[:PAGE] + the_root + head[PAGE + len(the_root) :]
@@ -132,6 +143,7 @@ def main():
     out = Path(sys.argv[1])
     plain = header(dim=100, M=16, slot_shift=10, space=2, ef_construction=200, flags=1)
     coded = header(4, 4, 4, space=0, ef_construction=9, flags=0, code_scheme=1, code_header=8)
+    halves = header(101, 16, 10, space=1, ef_construction=200, flags=0, scalar=1)
     a_root = root(0x0102030405, 3 << 32 | 17, 1 << 32 | 23, 5, 1000, 18, 2, 1, 1, 25, CURVE)
     small = geometry(4, 4, 4, 1, 8)
     vector = struct.pack("<4f", 0.5, -1.25, 3.0, 1e-3)
@@ -139,6 +151,12 @@ def main():
         0xFEEDFACE00C0FFEE, 3, 2, 1 << 5 | 1, bytes(range(1, 13)), vector,
         small["code_stride"], small["vec_stride"],
     )
+    halved = geometry(5, 4, 4, 1, 8, 1)
+    some = struct.pack("<5e", 0.5, -1.25, 65504, 2**-24, -0.0)  # the largest, the smallest
+    half_payload = payload(
+        0xFEEDFACE00C0FFEE, 3, 2, 1 << 5 | 1, bytes(range(1, 14)), some,
+        halved["code_stride"], halved["vec_stride"],
+    )  # fmt: skip
     direct = struct.pack("<IIQ", 4, 0, 0x0807060504030201)
     a_record = record(
         9,
@@ -155,10 +173,13 @@ def main():
     )
     (out / "header-1.0.bin").write_bytes(plain)
     (out / "header-coded-1.0.bin").write_bytes(coded)
+    (out / "header-half-1.0.bin").write_bytes(halves)
+    (out / "payload-half-1.0.bin").write_bytes(half_payload)
     (out / "root-1.0.bin").write_bytes(a_root)
     (out / "payload-1.0.bin").write_bytes(a_payload)
     (out / "record-1.0.bin").write_bytes(a_record)
-    (out / "sealed-1.0.bin").write_bytes(sealed())
+    (out / "sealed-1.0.bin").write_bytes(sealed(0))
+    (out / "sealed-half-1.0.bin").write_bytes(sealed(1))
 
 
 if __name__ == "__main__":

@@ -11,11 +11,13 @@
 
 #include <cmocka.h>
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "engine/navmap.h"
+#include "storage/half.h"
 #include "storage/layout.h"
 #include "storage/record.h"
 
@@ -74,6 +76,17 @@ static struct layout coded(void)
                                              .code_header = 8});
 }
 
+static struct layout half(void)
+{
+    return layout_of(&(struct layout_params){.dim = 101,
+                                             .space = 1,
+                                             .scalar = LAYOUT_F16,
+                                             .M = 16,
+                                             .ef_construction = 200,
+                                             .seed = 100,
+                                             .slot_shift = 10});
+}
+
 static void header_is_golden(const struct layout *l, const char *name)
 {
     uint8_t golden[4096];
@@ -101,6 +114,15 @@ static void test_header_with_codes(void **state)
     (void)state;
     struct layout l = coded();
     header_is_golden(&l, "header-coded-1.0.bin");
+}
+
+static void test_header_of_halves(void **state)
+{
+    (void)state;
+    struct layout l = half();
+    assert_int_equal(l.vec_bytes, 202);
+    assert_int_equal(l.vec_stride, 256);
+    header_is_golden(&l, "header-half-1.0.bin");
 }
 
 /* Read off FORMAT.md section 4 by hand: offset, bytes as they stand in the file. */
@@ -199,6 +221,32 @@ static void test_payload(void **state)
     assert_memory_equal(&mine, &golden, sizeof(golden));
 }
 
+static void test_payload_of_halves(void **state)
+{
+    (void)state;
+    struct layout l = layout_of(&(struct layout_params){.dim = 5,
+                                                        .scalar = LAYOUT_F16,
+                                                        .M = 4,
+                                                        .ef_construction = 9,
+                                                        .slot_shift = 4,
+                                                        .code_scheme = 1,
+                                                        .code_header = 8});
+    static const float numbers[5] = {0.5f, -1.25f, 65504.0f, 0x1p-24f, -0.0f};
+    struct {
+        struct disk_tag tag;
+        uint8_t code[64];
+        uint16_t vec[8];
+    } golden, mine = {
+                  .tag = {.label = UINT64_C(0xFEEDFACE00C0FFEE), .up = TAG_UP(1, 1), .gen = 2},
+                  .code = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13},
+              };
+    half_narrow(numbers, 5, mine.vec);
+    mine.tag.vsum = layout_vsum(&l, mine.tag.label, 3, 2, mine.tag.up, mine.code, mine.vec);
+    assert_int_equal(sizeof(golden), layout_payload_bytes(&l));
+    golden_read("payload-half-1.0.bin", &golden, sizeof(golden));
+    assert_memory_equal(&mine, &golden, sizeof(golden));
+}
+
 struct visit {
     const struct cells *expected;
     const struct layout *layout;
@@ -247,9 +295,8 @@ static void test_record(void **state)
 }
 
 /* Another program's sealed file, whole: loaded, sound, searched. */
-static void test_sealed(void **state)
+static void check_sealed(const char *name, uint16_t scalar)
 {
-    (void)state;
     static const uint64_t live[] = {7, 70, 1000, UINT64_MAX};
     const char *root = getenv("NAVMAP_SOURCE_ROOT");
     const float query[4] = {0.6f, 0.5f, 0.5f, 0.5f};
@@ -257,7 +304,7 @@ static void test_sealed(void **state)
     navmap_index *ix = NULL;
     struct navmap_verify_result result;
     struct navmap_stats s = {.struct_size = sizeof s};
-    snprintf(path, sizeof(path), "%s/tests/format/golden/sealed-1.0.bin", root ? root : ".");
+    snprintf(path, sizeof(path), "%s/tests/format/golden/%s", root ? root : ".", name);
     assert_int_equal(navmap_verify(path, false, NULL, NULL, &result), NAVMAP_OK);
     assert_int_equal(result.damaged + result.warnings, 0);
     assert_int_equal(navmap_load(path, NULL, &ix), NAVMAP_OK);
@@ -268,6 +315,7 @@ static void test_sealed(void **state)
     assert_int_equal(s.bounded, 1);
     assert_int_equal(s.inserted, 12);
     assert_int_equal(s.entry_slot, 3);
+    assert_int_equal(s.vectors, scalar);
     for (size_t i = 0; i < sizeof(live) / sizeof(live[0]); i++) {
         bool there = false;
         assert_int_equal(navmap_contains(ix, live[i], &there), NAVMAP_OK);
@@ -278,6 +326,7 @@ static void test_sealed(void **state)
     assert_int_equal(navmap_search(ix, 1, query, 4, NULL, labels, distances, NULL), NAVMAP_OK);
     assert_int_equal(labels[0], 1000);
     assert_int_equal(labels[1], 70);
+    assert_true(fabsf(distances[0] - 0.01f) < 1e-7f);
     assert_int_equal(navmap_undelete(ix, 0), NAVMAP_OK);
     const uint64_t zero = 0;
     assert_int_equal(navmap_get(ix, 1, &zero, vector), NAVMAP_OK);
@@ -290,6 +339,7 @@ static void test_sealed(void **state)
     assert_int_equal(fread(&expected, 1, sizeof(expected), f), sizeof(expected));
     fclose(f);
     const struct layout l = layout_of(&(struct layout_params){.dim = 4,
+                                                              .scalar = scalar,
                                                               .M = 4,
                                                               .ef_construction = 9,
                                                               .flags = HEADER_BOUNDED,
@@ -301,13 +351,25 @@ static void test_sealed(void **state)
     assert_memory_equal(&made, &expected, sizeof(made));
 }
 
+static void test_sealed(void **state)
+{
+    (void)state;
+    check_sealed("sealed-1.0.bin", LAYOUT_F32);
+    check_sealed("sealed-half-1.0.bin", LAYOUT_F16);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_header),        cmocka_unit_test(test_header_with_codes),
-        cmocka_unit_test(test_header_fields), cmocka_unit_test(test_root),
-        cmocka_unit_test(test_payload),       cmocka_unit_test(test_record),
+        cmocka_unit_test(test_header),
+        cmocka_unit_test(test_header_with_codes),
+        cmocka_unit_test(test_header_fields),
+        cmocka_unit_test(test_root),
+        cmocka_unit_test(test_payload),
+        cmocka_unit_test(test_record),
         cmocka_unit_test(test_sealed),
+        cmocka_unit_test(test_header_of_halves),
+        cmocka_unit_test(test_payload_of_halves),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -32,6 +32,7 @@ void fuzz_fill(navmap_index *ix, const struct fuzz_plan *p, struct fuzz_truth *t
 {
     const uint32_t dim = p->options.dim;
     t->dim = dim;
+    t->kind = p->options.vectors;
     for (uint32_t i = 0; i < p->items + p->updates; i++) {
         const uint64_t label = 3 * (uint64_t)(i < p->items ? i : (i * 7) % p->items) + 1;
         fuzz_sound(navmap_add(ix, 1, fuzz_vector(i, dim), &label, NULL, NULL));

@@ -18,6 +18,7 @@ struct fuzz_plan {
 /* Every vector that a label ever had, as navmap_get() gave it. */
 struct fuzz_truth {
     uint32_t dim, n, cap;
+    uint32_t kind; /* enum navmap_vectors */
     uint64_t *labels;
     float *vectors; /* n x dim */
 };

@@ -9,6 +9,7 @@
 #include <sys/mman.h>
 #include <sys/wait.h>
 
+#include "storage/layout.h"
 #include "tests/kernel/time_distance.h"
 #include "tests/support/engine.h"
 
@@ -83,7 +84,8 @@ static void check_bits(const float *a, const float *b, uint32_t dim)
         for (int ip = 0; ip < 2; ip++) {
             const struct distance_kernels *k = levels[level];
             float want = definition(ip, a, b, dim), got = (ip ? k->ip : k->l2)(a, b, dim), one;
-            (ip ? k->ip_many : k->l2_many)(a, &b, 1, dim, &one);
+            const void *stored = b;
+            (ip ? k->ip_many : k->l2_many)(a, &stored, 1, dim, &one);
             if (!same(got, want) || !same(one, want))
                 fail_msg("%s %s dim %u: %a, as many %a, by definition %a", k->name,
                          ip ? "ip" : "l2", dim, (double)got, (double)one, (double)want);
@@ -105,7 +107,7 @@ static void check_pair(const float *a, const float *b, uint32_t dim)
 }
 
 /* Many at once are what each is singly, and nothing behind the n-th result is written. */
-static void check_many(const float *q, const float *const *stored, uint32_t n, uint32_t dim)
+static void check_many(const float *q, const void *const *stored, uint32_t n, uint32_t dim)
 {
     for (uint32_t level = 0; level < n_levels; level++)
         for (int ip = 0; ip < 2; ip++) {
@@ -142,12 +144,12 @@ static void test_largest_dimension(void **state)
     struct rng r = test_rng();
     enum { DIM = 65536, ROWS = 6 };
     float *v = random_vectors(&r, ROWS, DIM);
-    const float *rows[ROWS];
+    const void *rows[ROWS];
     for (uint32_t i = 0; i < ROWS; i++)
         rows[i] = v + (size_t)i * DIM;
-    check_pair(rows[0], rows[1], DIM);
-    check_pair(rows[2] + 1, rows[3] + 1, DIM - 1);
-    check_many(rows[0], rows, ROWS, DIM);
+    check_pair(v, v + DIM, DIM);
+    check_pair(v + 2 * DIM + 1, v + 3 * DIM + 1, DIM - 1);
+    check_many(v, rows, ROWS, DIM);
     free(v);
 }
 
@@ -181,7 +183,7 @@ static void test_many(void **state)
         fill(&r, pool, (size_t)STRIDE * MANY_MAX, edge ? values_extreme : NULL, N_VALUES - 2);
         for (uint32_t n = 0; n <= MANY_MAX; n++)
             for (uint32_t shift = 0; shift < OFFSETS; shift++) {
-                const float *stored[MANY_MAX];
+                const void *stored[MANY_MAX];
                 for (uint32_t j = 0; j < n; j++)
                     stored[j] = pool + (size_t)rng_below(&r, MANY_MAX) * STRIDE + (shift + j) % 16;
                 check_many(q + (shift * 5 + n) % OFFSETS, stored, n, dim_at(i));
@@ -200,9 +202,9 @@ static void test_overflow_orders_last(void **state)
         nan[i] = NAN;
     }
     struct distance l2, ip;
-    assert_int_equal(distance_choose(NAVMAP_L2, 64, &l2), 0);
-    assert_int_equal(distance_choose(NAVMAP_IP, 64, &ip), 0);
-    assert_int_equal(distance_choose(3, 64, &l2), -1);
+    assert_int_equal(distance_choose(NAVMAP_L2, LAYOUT_F32, 64, &l2), 0);
+    assert_int_equal(distance_choose(NAVMAP_IP, LAYOUT_F32, 64, &ip), 0);
+    assert_int_equal(distance_choose(3, LAYOUT_F32, 64, &l2), -1);
     for (uint32_t level = 0; level < n_levels; level++) {
         l2.fn = levels[level]->l2;
         ip.fn = levels[level]->ip;
@@ -244,7 +246,7 @@ static void test_reads_nothing_beyond(void **state)
             fill(&r, rows[j], dim, NULL, 0);
         }
         check_pair(rows[0], rows[1], dim);
-        check_many(rows[0], (const float *const *)rows + 1, ROWS - 1, dim);
+        check_many(rows[0], (const void *const *)rows + 1, ROWS - 1, dim);
         assert_int_equal(distance_first_unfinite(rows[0], dim), dim);
         distance_normalise(rows[0], dim, rows[1]);
     }

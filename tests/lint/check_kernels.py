@@ -14,7 +14,7 @@ import subprocess
 import sys
 
 SKIPPED = 77
-KERNEL = re.compile(r"(?P<level>[a-z]+\d*)_(?:l2|ip)_many")
+KERNEL = re.compile(r"(?P<level>[a-z]+\d*)_(?:l2|ip)(?:_half)?_many")
 FUNCTION = re.compile(r"^([0-9a-f]+) <([^>]+)>:$")
 INSTRUCTION = re.compile(r"^\s*([0-9a-f]+):\s+(\S+)\s*(.*)$")
 OBJECT = re.compile(r"^(.*):\s+file format ")

@@ -10,6 +10,7 @@ import pytest
 
 import navmap
 from cli import COMMAND, needed, refused, report, run
+from foreign import faiss_flat, faiss_hnsw, usearch
 
 pytestmark = needed
 
@@ -122,24 +123,6 @@ def test_of_an_index(here, vectors):
     assert report("info", "from-i")["counts"]["deleted"] == 0
 
 
-def faiss_flat(vectors, metric):
-    head = struct.pack("<iqqqBi", vectors.shape[1], len(vectors), 1 << 20, 1 << 20, 1, metric)
-    name = b"IxF2" if metric else b"IxFI"
-    return name + head + struct.pack("<Q", vectors.size) + vectors.tobytes(), head
-
-
-def faiss_hnsw(vectors, m, ef):
-    flat, head = faiss_flat(vectors, 1)
-
-    def numbers(kind, *values):
-        return struct.pack(f"<Q{len(values)}{kind}", len(values), *values)
-
-    n = len(vectors)
-    graph = numbers("d", 0.9, 0.1) + numbers("i", 0, 2 * m, 3 * m) + numbers("i", *[1] * n)
-    graph += numbers("Q", *range(0, (n + 1) * 2 * m, 2 * m)) + numbers("i", *[-1] * (n * 2 * m))
-    return b"IHNf" + head + graph + struct.pack("<5i", 0, 0, ef, 16, 1) + flat
-
-
 def test_faiss(here, vectors):
     Path("h.faiss").write_bytes(faiss_hnsw(vectors, 11, 66))
     run("import", "h.faiss", "i")
@@ -156,18 +139,6 @@ def test_faiss(here, vectors):
     Path("p").write_bytes(b"IwPQ" + head)
     assert "format" in refused("import", "p", "k")
     assert "IwPQ" in refused("import", "--format=faiss", "p", "k")
-
-
-def usearch(vectors, labels, kind=11, metric=b"c", m=4):
-    n = len(vectors)
-    head = b"usearch" + struct.pack("<3H", 2, 1, 0) + metric + bytes([kind, 14, 15])
-    head += struct.pack("<QQQB", n, 0, vectors.shape[1], 0)
-    graph = struct.pack("<5Q", n, m, 2 * m, 1, 0)
-    graph += struct.pack(f"<{n}h", *[i % 2 for i in range(n)])
-    for i, label in enumerate(labels):
-        graph += struct.pack("<Qh", label, i % 2) + bytes(4 + 8 * m) + bytes(4 + 4 * m) * (i % 2)
-    matrix = struct.pack("<II", n, vectors.nbytes // n) + vectors.tobytes()
-    return matrix + head.ljust(64, b"\0") + graph
 
 
 def test_usearch(here, vectors):
@@ -227,7 +198,7 @@ def test_hnswlib_itself(here, vectors):
     run("query", "-s", "cosine", "--ef=50", "-k", "5", "-o", "r.npy", "v.bin", "q.npy")
     np.testing.assert_array_equal(np.load("r.npy"), labels)
     np.testing.assert_allclose(np.load("r.distances.npy"), distances, atol=2e-6)
-    run("import", "--space=cosine", "--codes=none", "v.bin", "i")  # codes would be another walk
+    run("import", "--space=cosine", "v.bin", "i")
     run("export", "i", "again.bin")
     again = hnswlib.Index("cosine", DIM)
     again.load_index("again.bin")
@@ -273,7 +244,7 @@ def test_parameters(here, vectors):
     found = report("info", "i")
     assert found["parameters"] == {
         "space": "cosine", "dim": DIM, "M": 6, "ef_construction": 50, "codes": "none",
-        "random_seed": 9,
+        "dtype": "f32", "random_seed": 9,
         "allow_replace_deleted": True, "max_elements": 900, "flat": False,
     }  # fmt: skip
     assert found["counts"]["live"] == 100

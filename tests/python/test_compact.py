@@ -98,13 +98,59 @@ def test_output(index, tmp_path, M):
 
 def test_arguments(index):
     with pytest.raises(navmap.InvalidInputError):
-        index.compact(M=12)
+        index.compact(codes="i4")
     with pytest.raises(navmap.InvalidInputError):
         index.compact(M=1, output="x")
     with pytest.raises(navmap.InvalidInputError):
         index.compact(directory=True)
     with pytest.raises(TypeError):
         index.compact(progress=3)
+
+
+@pytest.mark.parametrize("changes", [{"codes": None}, {"M": 12}, {"M": 5, "codes": None}])
+def test_other_parameters(index, changes):
+    fill(index)
+    reader = navmap.open(index.path) if index.path is not None else None
+    index.compact(num_threads=2, **changes)
+    assert index.M == changes.get("M", 8)
+    assert index.stats()["codes"] == ("i8" if "codes" not in changes else None)
+    check(index)
+    if reader is not None:
+        with pytest.raises(navmap.StaleError):
+            reader.knn_query(vectors_of([1]))
+        reader.close()
+        path = index.path
+        index.close()
+        index = navmap.open(path, "r+")
+        assert index.M == changes.get("M", 8)
+    index.compact(codes="i8")
+    assert index.stats()["codes"] == "i8"
+    check(index)
+    index.close()
+
+
+def test_other_parameters_alone(index):
+    """Nobody may be inside, and nobody gets in."""
+    fill(index)
+    refused = []
+
+    def look(done, total):
+        with pytest.raises(navmap.LockedError):
+            index.knn_query(vectors_of([1]))
+        refused.append(done)
+
+    index.compact(codes=None, progress=look)
+    assert refused
+    check(index)
+
+    def compact(done, total):
+        with pytest.raises(navmap.LockedError):
+            index.compact(codes="i8")
+        refused.append(done)
+
+    refused.clear()
+    index.add_items(vectors_of([5000]), [5000], progress=compact)
+    assert refused
 
 
 def test_stopped(index):

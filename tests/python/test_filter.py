@@ -262,7 +262,7 @@ def test_an_exception_from_truth_itself(ix):
         (b"12", TypeError),
         ([1.0, 2.0], TypeError),
         ([1.5], TypeError),
-        ([None], TypeError),
+        ([1, None], TypeError),
         (["1"], TypeError),
         ([True, False], TypeError),
         (np.array([True, False]), TypeError),

@@ -24,7 +24,7 @@ SIGNATURES = {
     "create": (
         "(path, space, dim, *, M=16, ef_construction=200, random_seed=100, max_elements=None, "
         "allow_replace_deleted=False, durability='full', codes='i8', "
-        "overwrite=False)"
+        "dtype='f32', overwrite=False)"
     ),
     "open": "(path, mode='r', *, timeout=0.0, durability='full', checkpoint_bytes=None)",
     "verify": "(path, quick=False)",
@@ -32,7 +32,7 @@ SIGNATURES = {
     "Index": "(space=None, dim=None, *, params=None, index=None)",
     "Index.init_index": (
         "(self, max_elements, M=16, ef_construction=200, random_seed=100, "
-        "allow_replace_deleted=False, *, codes='i8')"
+        "allow_replace_deleted=False, *, codes='i8', dtype='f32')"
     ),
     "Index.add_items": (
         "(self, data, ids=None, num_threads=-1, replace_deleted=False, *, progress=None, "
@@ -42,6 +42,7 @@ SIGNATURES = {
         "(self, data, k=1, num_threads=-1, filter=None, *, ef=None, allow_fewer=False, "
         "target_recall=None, stop=None)"
     ),
+    "Index.explain": "(self, data, k=1, filter=None, *, ef=None)",
     "Index.exact_query": "(self, data, k=1, *, filter=None, num_threads=-1, allow_fewer=False)",
     "Index.mark_deleted": "(self, label)",
     "Index.unmark_deleted": "(self, label)",
@@ -51,7 +52,7 @@ SIGNATURES = {
     "Index.warmup": "(self, *, vectors=True, lock=False, larger_than_memory=False)",
     "Index.compact": (
         "(self, *, keep_deleted=False, keep_order=False, refine=False, M=None, "
-        "ef_construction=None, output=None, directory=False, num_threads=-1, progress=None)"
+        "ef_construction=None, codes='keep', output=None, directory=False, num_threads=-1, progress=None)"
     ),
     "Index.calibrate": "(self, *, samples=500, num_threads=-1, progress=None)",
     "Index.close": "(self)",
@@ -68,6 +69,8 @@ SIGNATURES = {
         "verify=False)"
     ),
     "Index.index_file_size": "(self)",
+    "Filter": "(index, labels, deny=False)",
+    "Filter.stats": "(self)",
     "BFIndex": "(space, dim)",
     "BFIndex.init_index": "(self, max_elements)",
     "BFIndex.add_items": "(self, data, ids=None)",
@@ -108,7 +111,8 @@ def test_signature(name):
 
 
 def test_nothing_public_is_missing_from_the_lists():
-    for kind, properties in (("Index", PROPERTIES), ("BFIndex", {"num_threads"})):
+    kinds = (("Index", PROPERTIES), ("BFIndex", {"num_threads"}), ("Filter", {"deny"}))
+    for kind, properties in kinds:
         public = {name for name in dir(getattr(navmap, kind)) if not name.startswith("_")}
         methods = {name.split(".")[1] for name in SIGNATURES if name.startswith(f"{kind}.")}
         assert public == methods | properties
@@ -116,7 +120,7 @@ def test_nothing_public_is_missing_from_the_lists():
         assert hasattr(navmap, name)
 
 
-@pytest.mark.parametrize("kind", ["Index", "BFIndex"])
+@pytest.mark.parametrize("kind", ["Index", "BFIndex", "Filter"])
 def test_the_readmes_table_is_whole_and_true(kind):
     """Every method and property is in it, methods with the arguments that they have."""
     readme = Path(__file__).parents[2].joinpath("README.md").read_text()
@@ -178,7 +182,10 @@ def test_the_stub_and_the_extension_agree():
     functions = stub_functions(tree.body)
     handle = next(node for node in tree.body if isinstance(node, ast.ClassDef))
     methods = stub_functions(handle.body)
-    assert {n for n in vars(_core) if not n.startswith("_")} == {*functions, "Handle", "version"}
+    assert {n for n in vars(_core) if not n.startswith("_")} == {
+        *functions,
+        *("FilterSet", "Handle", "version"),
+    }
     assert {n for n in vars(_core.Handle) if not n.startswith("_")} == set(methods)
     for name, node in functions.items():
         assert documented(getattr(_core, name)) == stubbed(node), name

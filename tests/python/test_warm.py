@@ -62,6 +62,27 @@ def test_lock_holds_until_close(tmp_path, rng):
     assert locked_bytes() == before
 
 
+def anonymous_bytes():
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) << 10 for line in status if line.startswith("RssAnon:"))
+
+
+@pytest.mark.skipif("NAVMAP_SHORT" in os.environ, reason="sanitizers make mlock() do nothing")
+def test_lock_copies_nothing(index, tmp_path):
+    """A loaded file is mapped privately, and mlock() alone would copy each page of it."""
+    index.save_index(tmp_path / "sealed")
+    size = os.path.getsize(tmp_path / "sealed")
+    private = navmap.Index("l2", 64)
+    private.load_index(tmp_path / "sealed")
+    before = anonymous_bytes()
+    try:
+        private.warmup(lock=True)
+    except navmap.OutOfMemoryError as error:
+        pytest.skip(f"locking is not allowed here: {error}")
+    assert anonymous_bytes() - before < size / 4
+    private.close()
+
+
 def test_on_a_closed_index(index):
     index.close()
     with pytest.raises(navmap.Error):

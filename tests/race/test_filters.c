@@ -9,6 +9,7 @@
 #include <stdatomic.h>
 
 #include "engine/index.h"
+#include "engine/navmap_filter.h"
 #include "tests/support/engine.h"
 
 #define DIM 12u
@@ -21,6 +22,7 @@ static struct {
     _Atomic bool stop;
     _Atomic uint32_t wrong, updates, searches, missed;
     uint64_t odd[MOVING / 2];
+    navmap_filter_set *sets[2]; /* of the odd ones, allowed, and of the even ones, denied */
 } race;
 
 static void moving_vector(uint64_t label, uint32_t version, float *ret_v)
@@ -78,17 +80,24 @@ static void *search_odd(void *ctx)
     struct rng r = {*(const uint64_t *)ctx};
     while (!atomic_load(&race.stop)) {
         enum { ROWS = 12 };
-        uint32_t how = rng_below(&r, 6);
+        uint32_t how = rng_below(&r, 9);
         uint64_t labels[ROWS * K];
         float queries[ROWS * DIM], distances[ROWS * K];
         struct navmap_search_options o = {.struct_size = sizeof o, .ef = how < 2 ? 5 : 30};
         for (uint32_t i = 0; i < ROWS; i++)
             moving_vector(1, 0, queries + (size_t)i * DIM);
-        if (how % 3 != 0) {
+        navmap_filter_set *rows[ROWS];
+        for (uint32_t i = 0; i < ROWS; i++)
+            rows[i] = race.sets[i % 2];
+        if (how >= 8)
+            o.row_sets = rows;
+        else if (how >= 6)
+            o.set = race.sets[how % 2];
+        else if (how % 3 != 0) {
             o.allowed = race.odd;
             o.n_allowed = MOVING / 2;
         }
-        o.filter = how % 3 != 1 ? odd_only : NULL;
+        o.filter = how < 6 && how % 3 != 1 ? odd_only : NULL;
         o.num_threads = 1 + rng_below(&r, 2); /* 12 rows are enough for two */
         expect((how == 5 ? navmap_search_exact : navmap_search)(
                    race.ix, ROWS, queries, K, &o, labels, distances, NULL) == NAVMAP_OK);
@@ -119,6 +128,12 @@ static void run(bool in_memory)
     else
         assert_ok(navmap_create(test_path, &o, &race.ix));
     add_range(race.ix, v, 0, MOVING);
+    const struct navmap_filter_options deny = {.struct_size = sizeof deny, .deny = 1};
+    uint64_t even[MOVING / 2];
+    for (uint32_t i = 0; i < MOVING / 2; i++)
+        even[i] = 2ull * i;
+    assert_ok(navmap_filter_create(race.ix, MOVING / 2, race.odd, NULL, &race.sets[0]));
+    assert_ok(navmap_filter_create(race.ix, MOVING / 2, even, &deny, &race.sets[1]));
     void *(*const roles[])(void *) = {search_odd, search_odd, move_labels};
     enum { THREADS = sizeof roles / sizeof *roles };
     pthread_t threads[THREADS];
@@ -143,7 +158,9 @@ static void run(bool in_memory)
     assert_int_equal(atomic_load(&race.wrong), 0);
     assert_true(s.nslots < MOVING + atomic_load(&race.updates)); /* some were used again */
     assert_true(atomic_load(&race.missed) <= atomic_load(&race.searches) / 50);
+    navmap_filter_free(race.sets[0]);
     assert_ok(navmap_close(race.ix));
+    navmap_filter_free(race.sets[1]);
 }
 
 static void test_shared(void **state)

@@ -11,6 +11,7 @@
 #include <stdatomic.h>
 
 #include "engine/distance/distance.h"
+#include "storage/layout.h"
 #include "tests/support/engine.h"
 
 #define DIM 12u
@@ -205,7 +206,7 @@ static void test_all_at_once(void **state)
     assert_ok(navmap_new(&o, &ix));
     add_range(ix, v, 0, SETTLED);
     free(v);
-    assert_int_equal(distance_choose(NAVMAP_L2, DIM, &metric), 0);
+    assert_int_equal(distance_choose(NAVMAP_L2, LAYOUT_F32, DIM, &metric), 0);
     for (uint32_t i = 0; i < N; i++) {
         numbers[i] = i;
         assert_int_equal(pthread_create(&threads[i], NULL, roles[i], &numbers[i]), 0);

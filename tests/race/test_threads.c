@@ -12,6 +12,7 @@
 #include <time.h>
 
 #include "engine/distance/distance.h"
+#include "storage/layout.h"
 #include "tests/support/engine.h"
 
 #define DIM 12u
@@ -190,7 +191,7 @@ static void make_index(bool in_memory, bool replace)
     assert_ok(in_memory ? navmap_new(&o, &ix) : navmap_create(test_path, &o, &ix));
     add_range(ix, v, 0, CHURNED);
     free(v);
-    assert_int_equal(distance_choose(NAVMAP_L2, DIM, &metric), 0);
+    assert_int_equal(distance_choose(NAVMAP_L2, LAYOUT_F32, DIM, &metric), 0);
     atomic_store(&searches, 0);
     atomic_store(&saves, 0);
     atomic_store(&missed, 0);

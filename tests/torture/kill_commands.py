@@ -1,4 +1,4 @@
-"""kill -9 at every step of the commands that write: import, salvage, save, export.
+"""kill -9 at every step of the commands that write: import, compact, salvage, save, export.
 
     kill_commands.py NAVMAP DIE_AT_LIBRARY
 
@@ -7,7 +7,8 @@ of them, to be killed just before it.  After each kill:
   C1  at the target there is what was there before, or the whole new thing
   C2  an index that was added to is sound, has all that it had, and of the new rows the first ones
   C3  the same command, run again, does its work, and leaves nothing else behind
-NAVMAP_TIER=ci and long: 20 and 200 rounds, each with data of its own.
+  C4  an index that is compacted has each live item under its label, bit for bit
+NAVMAP_TIER=ci and long: 20 and 200 rounds, each with data of its own (of 33 MB: 20 both times).
 """
 
 import json
@@ -66,11 +67,28 @@ class Bench:
         self.must("verify", path)
         return json.loads(self.must("info", "--json", path))["counts"]["live"]
 
-    def vectors(self, name, n):
+    def vectors(self, name, n, dim=DIM):
         with open(self.home / name, "wb") as file:
             for _ in range(n):
-                row = [self.random.uniform(-1, 1) for _ in range(DIM)]
-                file.write(struct.pack(f"<i{DIM}f", DIM, *row))
+                row = [self.random.uniform(-1, 1) for _ in range(min(dim, DIM))]
+                file.write(struct.pack(f"<i{dim}f", dim, *row, *[0.5] * (dim - len(row))))
+
+    def stored(self, path):
+        """{label: bytes of the vector} of what is live in a sound index."""
+        n = self.items(path)
+        self.must("export", path, "stored.npy")
+        rows = (self.home / "stored.npy").read_bytes()[128:]
+        labels = struct.unpack(f"<{n}Q", (self.home / "stored.labels.npy").read_bytes()[128:])
+        size = len(rows) // n
+        return {label: rows[i * size :][:size] for i, label in enumerate(labels)}
+
+    def delete(self, name, ids):
+        """Mark elements of a file of hnswlib's."""
+        bytes_ = bytearray((self.home / name).read_bytes())
+        element = struct.unpack_from("<Q", bytes_, 24)[0]
+        for i in ids:
+            bytes_[96 + i * element + 2] = 1
+        (self.home / name).write_bytes(bytes_)
 
     def clear(self, *names):
         for name in names:
@@ -106,6 +124,17 @@ class Import:
         b.must(*self.command)
 
 
+class ImportGraph(Import):
+    """Of an index that keeps its graph."""
+
+    command = ("import", "--space=l2", "v.bin", "new")
+
+    def prepare(self, b):
+        b.vectors("v.fvecs", ITEMS)
+        b.must("import", "--space=l2", "--threads=1", "v.fvecs", "kept")
+        b.must("export", "kept", "v.bin")
+
+
 class ImportMore:
     """Into an index that is there."""
 
@@ -133,6 +162,114 @@ class ImportMore:
 
     def whole(self, b):
         expect("all are there", b.items("old") == 30 + ITEMS)
+
+
+class ImportBulk:
+    """So much that it is made aside and swapped in: all rows or none."""
+
+    command = ("import", "--threads=1", "--count-from=1000", "v.fvecs", "old")
+    rounds = {"test": 0, "ci": 20, "long": 20}
+    rows, dim = 1700, 4096
+
+    def prepare(self, b):
+        b.vectors("v.fvecs", self.rows, self.dim)
+        how = ("--space=l2", "--count=9", "-M2", "-e2", "--codes=none")
+        b.must("import", *how, "v.fvecs", "kept")
+
+    def reset(self, b):
+        b.clear("old")
+        shutil.copytree(b.home / "kept", b.home / "old")
+
+    def check(self, b):
+        n = b.items("old")
+        expect(f"all rows or none: {n}", n in (9, 9 + self.rows))
+
+    def again(self, b):
+        b.must(*self.command)
+
+    def whole(self, b):
+        expect("all are there", b.items("old") == 9 + self.rows)
+        data = [n for n in os.listdir(b.home / "old") if n.startswith("data-")]
+        expect(f"one data file: {data}", len(data) == 1)
+
+
+class Compact:
+    """In place, of an index with deleted, updated and other items."""
+
+    options = ()
+
+    @property
+    def command(self):
+        return ("compact", "--threads=1", *self.options, "old")
+
+    def prepare(self, b):
+        b.vectors("v.fvecs", ITEMS)
+        b.vectors("w.fvecs", 20)
+        b.must("import", "--space=l2", "--threads=1", "v.fvecs", "made")
+        b.must("export", "made", "v.bin")
+        b.delete("v.bin", range(0, ITEMS, 4))
+        b.must("import", "--space=l2", "--codes=i8", "v.bin", "kept")
+        b.must("import", "--count-from=50", "--threads=1", "w.fvecs", "kept")  # updates
+        self.had = b.stored("kept")
+
+    def reset(self, b):
+        b.clear("old")
+        shutil.copytree(b.home / "kept", b.home / "old")
+
+    def check(self, b):
+        expect("the same items", b.stored("old") == self.had)
+
+    def again(self, b):
+        b.must(*self.command)
+
+    def whole(self, b):
+        self.check(b)
+        info = json.loads(b.must("info", "--json", "old"))
+        expect("nothing else in it", info["counts"]["deleted"] == info["counts"]["dead"] == 0)
+        names = os.listdir(b.home / "old")
+        data = [n for n in names if n.startswith("data-")]
+        expect(f"one data file: {names}", len(data) == 1 and "wal.mdb.new" not in names)
+        self.changed(info["parameters"])
+
+    def changed(self, parameters):
+        expect("as it was", (parameters["codes"], parameters["M"]) == ("i8", 16))
+
+
+class CompactCodes(Compact):
+    options = ("--codes=none",)
+
+    def changed(self, parameters):
+        expect("without codes", (parameters["codes"], parameters["M"]) == ("none", 16))
+
+
+class CompactM(Compact):
+    options = ("-M5", "--keep-order")
+
+    def changed(self, parameters):
+        expect("with M 5", (parameters["codes"], parameters["M"]) == ("i8", 5))
+
+
+class CompactDirectory(Compact):
+    """To another place, where there is nothing or all; the index itself stays."""
+
+    command = ("compact", "--threads=1", "--output=new", "--directory", "old")
+
+    def reset(self, b):
+        if not (b.home / "old").exists():
+            super().reset(b)
+        b.clear("new", *[name for name in b.names() if name.startswith("new.tmp-")])
+
+    def check(self, b):
+        expect("the index", b.stored("old") == self.had)
+        if (b.home / "new").exists():
+            expect("the same items", b.stored("new") == self.had)
+
+    def again(self, b):
+        b.clear("new")
+        b.must(*self.command)
+
+    def whole(self, b):
+        expect("the same items", b.stored("new") == self.had)
 
 
 class Salvage:
@@ -195,6 +332,33 @@ class Save(File):
         b.must("verify", "out.navmap")
 
 
+class ImportSealed(Save):
+    """One file, where there was none."""
+
+    command, targets = ("import", "--space=l2", "--threads=1", "-z", "v.fvecs", "out.navmap"), []
+
+    def prepare(self, b):
+        b.vectors("v.fvecs", ITEMS)
+
+    def reset(self, b):
+        b.clear(*[name for name in b.names() if name.startswith("out.navmap")])
+
+    def check(self, b):
+        if (b.home / "out.navmap").exists():
+            expect("a whole one or none", b.items("out.navmap") == ITEMS)
+
+    def again(self, b):
+        b.clear("out.navmap")
+        b.must(*self.command)
+
+    def whole(self, b):
+        expect("all are there", b.items("out.navmap") == ITEMS)
+
+
+class CompactFile(Save):
+    command, targets = ("compact", "--output=out.navmap", "index"), ["out.navmap"]
+
+
 class ExportPair(File):
     command, targets = ("export", "index", "out.npy"), ["out.npy", "out.labels.npy"]
 
@@ -225,14 +389,25 @@ def sweep(b, case):
     return effects
 
 
+CASES = (
+    *(Import, ImportGraph, ImportMore, ImportBulk, ImportSealed),
+    *(Compact, CompactCodes, CompactM, CompactDirectory, CompactFile),
+    *(Salvage, Save, ExportPair, ExportHnswlib),
+)
+
+
 def main():
     navmap, library = map(os.path.abspath, sys.argv[1:3])
     seed = int(os.environ.get("NAVMAP_SEED", "20261126"))
-    rounds = ROUNDS[os.environ.get("NAVMAP_TIER", "test")]
-    print(f"NAVMAP_SEED={seed}, {rounds} rounds")
+    tier = os.environ.get("NAVMAP_TIER", "test")
+    only = os.environ.get("NAVMAP_ONLY", "")  # the name of a case
+    print(f"NAVMAP_SEED={seed}, {ROUNDS[tier]} rounds")
     passed = failed = 0
-    for case in (Import, ImportMore, Salvage, Save, ExportPair, ExportHnswlib):
+    for case in CASES:
         kills = 0
+        rounds = getattr(case, "rounds", ROUNDS)[tier]
+        if rounds == 0 or only not in ("", case.__name__):
+            continue
         try:
             for i in range(rounds):
                 bench = Bench(navmap, library, seed + i)

@@ -347,9 +347,7 @@ static void test_arguments(void **state)
 {
     (void)state;
     navmap_index *ix = make(false, NAVMAP_L2), *reader = NULL;
-    struct navmap_compact_options o = {.struct_size = sizeof o, .M = 12};
-    assert_status(navmap_compact(ix, &o, NULL), NAVMAP_EINVAL);
-    o = (struct navmap_compact_options){.struct_size = sizeof o, .output_directory = 1};
+    struct navmap_compact_options o = {.struct_size = sizeof o, .output_directory = 1};
     assert_status(navmap_compact(ix, &o, NULL), NAVMAP_EINVAL);
     o = (struct navmap_compact_options){.struct_size = sizeof o, .keep_deleted = 2};
     assert_status(navmap_compact(ix, &o, NULL), NAVMAP_EINVAL);

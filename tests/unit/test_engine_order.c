@@ -20,7 +20,7 @@ static void test_small(void **state)
 {
     (void)state;
     uint32_t rows[8] = {0}, nodes[4] = {9, 9, 9, 9};
-    struct order_graph g = {0, 2, rows, 0};
+    struct order_graph g = {.n = 0, .width = 2, .rows = rows};
     assert_ok(order_nodes(&g, nodes));
     assert_int_equal(nodes[0], 9);
     g.n = 1;
@@ -51,7 +51,8 @@ static void test_random(void **state)
             for (uint32_t i = 0, degree = rng_below(&rng, width + 1); i < degree; i++)
                 rows[node * width + i] = 1 + (rng_below(&rng, 3) == 0 ? rng_below(&rng, 1 + n / 50)
                                                                       : rng_below(&rng, n));
-        const struct order_graph g = {n, width, rows, rng_below(&rng, n)};
+        const struct order_graph g = {
+            .n = n, .width = width, .rows = rows, .entry = rng_below(&rng, n)};
         assert_ok(order_nodes(&g, a));
         assert_ok(order_nodes(&g, b));
         assert_permutation(a, n);
@@ -109,7 +110,7 @@ static void test_grid(void **state)
             if (y + 1 < SIDE)
                 row[n++] = name[(y + 1) * SIDE + x] + 1;
         }
-    const struct order_graph g = {N, 4, rows, name[0]};
+    const struct order_graph g = {.n = N, .width = 4, .rows = rows, .entry = name[0]};
     double before = near_share(&g, nodes);
     assert_ok(order_nodes(&g, nodes));
     double after = near_share(&g, nodes);
@@ -118,6 +119,56 @@ static void test_grid(void **state)
     free(name);
     free(nodes);
     free(rows);
+}
+
+struct ticks {
+    uint32_t calls, done, stop_at;
+};
+
+static navmap_status count_ticks(void *ctx, uint32_t done)
+{
+    struct ticks *t = ctx;
+    t->done += done;
+    return ++t->calls == t->stop_at ? NAVMAP_EINTERRUPTED : NAVMAP_OK;
+}
+
+/* Those of the high levels come first, highest foremost, and otherwise the order is what it was. */
+static void test_levels(void **state)
+{
+    (void)state;
+    enum { N = 40000, WIDTH = 3 };
+    uint32_t *rows = malloc(N * WIDTH * sizeof *rows);
+    uint32_t *plain = malloc(N * sizeof *plain), *nodes = malloc(N * sizeof *nodes);
+    uint8_t *levels = calloc(N, 1);
+    struct ticks t = {0, 0, 0};
+    for (uint32_t i = 0; i < N * WIDTH; i++)
+        rows[i] = 1 + rng_below(&rng, N);
+    struct order_graph g = {.n = N, .width = WIDTH, .rows = rows, .entry = 77};
+    assert_ok(order_nodes(&g, plain));
+    for (uint32_t i = 0; i < N; i++)
+        levels[i] = i % 1000 == 77 ? 3 : i % 300 == 1 ? 2 : i % 20 == 2;
+    levels[77] = 255;
+    g.levels = levels;
+    g.tick = count_ticks;
+    g.ctx = &t;
+    assert_ok(order_nodes(&g, nodes));
+    assert_permutation(nodes, N);
+    assert_int_equal(nodes[0], 77);
+    assert_int_equal(t.calls, 3);
+    assert_int_equal(t.done, N);
+    uint32_t at = 0; /* level 1 has a twentieth of all: it stays where it was */
+    for (int of = 255; of >= 1; of--)
+        for (uint32_t i = 0; i < N; i++)
+            if (of > 1 ? levels[plain[i]] == of : levels[plain[i]] <= 1)
+                assert_int_equal(nodes[at++], plain[i]);
+    assert_int_equal(at, N);
+    t = (struct ticks){0, 0, 2};
+    assert_int_equal(order_nodes(&g, nodes), NAVMAP_EINTERRUPTED);
+    assert_int_equal(t.calls, 2);
+    free(rows);
+    free(plain);
+    free(nodes);
+    free(levels);
 }
 
 static int begin(void **state)
@@ -133,6 +184,7 @@ int main(void)
         cmocka_unit_test(test_small),
         cmocka_unit_test(test_random),
         cmocka_unit_test(test_grid),
+        cmocka_unit_test(test_levels),
     };
     return cmocka_run_group_tests(tests, begin, NULL);
 }

@@ -16,6 +16,7 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
+#include "engine/navmap_filter.h"
 #include "tests/support/engine.h"
 
 #define DIM 24u
@@ -176,15 +177,36 @@ static const struct way {
     uint32_t rows, k;
     bool exact;
     struct navmap_search_options o;
+    int prepared; /* a filter of sets[prepared - 1] */
 } ways[] = {
-    {"one row", 1, 10, false, {.ef = 50}},
-    {"no options to speak of", 1, 1, false, {.ef = 0}},
-    {"num_threads 1", ROWS, 10, false, {.ef = 50, .num_threads = 1}},
-    {"a batch too small to share out", ROWS, 10, false, {.ef = 50, .num_threads = 4}},
-    {"a beam of two heaps", 1, K_MAX, false, {.ef = K_MAX}},
-    {"a function that refuses half", 1, 10, false, {.ef = 20, .filter = half}},
-    {"exact", 1, 10, true, {.ef = 0}},
+    {"one row", 1, 10, false, {.ef = 50}, 0},
+    {"no options to speak of", 1, 1, false, {.ef = 0}, 0},
+    {"num_threads 1", ROWS, 10, false, {.ef = 50, .num_threads = 1}, 0},
+    {"a batch too small to share out", ROWS, 10, false, {.ef = 50, .num_threads = 4}, 0},
+    {"a beam of two heaps", 1, K_MAX, false, {.ef = K_MAX}, 0},
+    {"a function that refuses half", 1, 10, false, {.ef = 20, .filter = half}, 0},
+    {"exact", 1, 10, true, {.ef = 0}, 0},
+    {"a filter that lets half pass", ROWS, 10, false, {.ef = 10}, 1},
+    {"a filter that lets few pass", ROWS, 10, false, {.ef = 50}, 2},
+    {"a filter that lets few pass, one row", 1, 10, false, {.ef = 50}, 2},
+    {"a filter, exact", 1, 10, true, {.ef = 0}, 1},
 };
+static navmap_filter_set *sets[2];
+
+static void make_sets(navmap_index *ix)
+{
+    static uint64_t labels[N];
+    for (uint64_t i = 0; i < N; i++)
+        labels[i] = 2 * i;
+    assert_ok(navmap_filter_create(ix, N / 2, labels, NULL, &sets[0]));
+    assert_ok(navmap_filter_create(ix, 50, labels, NULL, &sets[1]));
+}
+static void free_sets(void)
+{
+    navmap_filter_free(sets[0]);
+    navmap_filter_free(sets[1]);
+}
+
 enum { WAYS = sizeof ways / sizeof *ways };
 
 static navmap_status search(navmap_index *ix, const struct way *way, uint32_t number)
@@ -193,6 +215,8 @@ static navmap_status search(navmap_index *ix, const struct way *way, uint32_t nu
     static float distances[ROWS * K_MAX];
     struct navmap_search_options o = way->o;
     o.struct_size = sizeof o;
+    if (way->prepared)
+        o.set = sets[way->prepared - 1];
     const float *q = queries + (size_t)(number % ROWS) * DIM;
     return (way->exact ? navmap_search_exact : navmap_search)(ix, way->rows, q, way->k, &o, labels,
                                                               distances, found);
@@ -219,6 +243,7 @@ static int free_vectors(void **state)
 static void run_memory_and_locks(const struct maker *maker)
 {
     navmap_index *ix = maker->make();
+    make_sets(ix);
     for (uint32_t i = 0; i < WAYS; i++)
         assert_ok(search(ix, &ways[i], 0));
     void *view_lock = NULL;
@@ -232,12 +257,14 @@ static void run_memory_and_locks(const struct maker *maker)
             status = search(ix, way, t);
         watching = false;
         assert_ok(status);
-        if (n_memory != 0 || only_lock == &several || n_locks > times(way) * (way->rows + 1))
+        if (n_memory != 0 || only_lock == &several ||
+            n_locks > times(way) * (way->rows + 1 + (way->prepared != 0)))
             fail_msg("%s, %s: %u calls about memory, %u locks taken%s", maker->name, way->name,
                      n_memory, n_locks, only_lock == &several ? " of several" : "");
         assert_true(n_locks > 0); /* the view's: so locks are seen */
         view_lock = only_lock;
     }
+    free_sets();
     assert_ok(navmap_close(ix));
 }
 
@@ -298,6 +325,7 @@ static bool lock_down(void)
 static void child(const struct maker *maker, bool cheat)
 {
     navmap_index *ix = maker->make();
+    make_sets(ix);
     for (uint32_t i = 0; i < WAYS; i++)
         report->status |= search(ix, &ways[i], 0);
     if (!lock_down()) {

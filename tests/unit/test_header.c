@@ -164,7 +164,7 @@ static void test_fields_that_lie(void **state)
     lie(offsetof(struct disk_header, dim), 4, 99, NAVMAP_OK, NULL); /* same strides: consistent */
     lie(offsetof(struct disk_header, dim), 4, 113, NAVMAP_ECORRUPT, "chunk_bytes");
     LIE(space, 3, NAVMAP_ECORRUPT);
-    LIE(scalar, 1, NAVMAP_EVERSION);
+    LIE(scalar, 2, NAVMAP_EVERSION);
     LIE(M, 0, NAVMAP_ECORRUPT);
     LIE(M, 1, NAVMAP_ECORRUPT);
     LIE(M, 513, NAVMAP_ECORRUPT);
@@ -177,6 +177,7 @@ static void test_fields_that_lie(void **state)
     LIE(slot_shift, 0, NAVMAP_ECORRUPT); /* means "choose" to layout_compute(), but not here */
     LIE(slot_shift, 3, NAVMAP_ECORRUPT);
     LIE(slot_shift, 17, NAVMAP_ECORRUPT);
+    lie(offsetof(struct disk_header, scalar), 2, 1, NAVMAP_ECORRUPT, "chunk_bytes");
     lie(offsetof(struct disk_header, slot_shift), 4, 11, NAVMAP_ECORRUPT, "uppers_per_chunk");
     LIE(code_scheme, 2, NAVMAP_ECORRUPT);
     lie(offsetof(struct disk_header, code_scheme), 2, 1, NAVMAP_ECORRUPT, NULL);

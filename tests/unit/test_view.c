@@ -149,8 +149,8 @@ static void test_grows_in_place(void **state)
         assert_true(must_extend(v, n));
         assert_ptr_equal(v->base, base);
         assert_int_equal(view_slots(v), n * 16);
-        assert_true(view_vec(v, last)[0] == value);
-        assert_true(view_vec(v, last)[3] == 0);
+        assert_true(((const float *)view_vec(v, last))[0] == value);
+        assert_true(((const float *)view_vec(v, last))[3] == 0);
     }
     assert_int_equal(death_of(read_at, v, layout_file_bytes(&v->layout, 100) - 1), 0);
     /* Asking for what is there is nothing; the file may be longer than the map. */
@@ -185,7 +185,7 @@ static void test_accessors(void **state)
     assert_int_equal(view_tag_label(v, slot), 77);
     assert_int_equal(view_tag_up(v, slot), up);
     assert_int_equal(view_tag(v, slot)->gen, 3);
-    assert_true(view_vec(v, slot)[0] == 2.5f);
+    assert_true(((const float *)view_vec(v, slot))[0] == 2.5f);
     assert_ptr_equal(view_code(v, slot), v->base + layout_code_off(l, slot));
     assert_int_equal(view_load64(&view_root(v)->extent, memory_order_acquire), root.extent);
     assert_int_equal(view_load32(&view_live(v)->superseded, memory_order_relaxed), 1);

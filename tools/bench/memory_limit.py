@@ -2,7 +2,10 @@
 
     tools/bench/memory_limit.py INDEX --queries Q.npy [--truth T.npy] --factor 2 --ef 100
 
-INDEX is a directory or a saved file of navmap.  A child process is put into a memory control group
+INDEX is a directory or a saved file of navmap (for which --warmup says what is done first: `lock`,
+rows and codes read and locked and the vectors asked for together; `ask`, the same without the lock;
+`none`), or, with --library, a file of usearch's, which is viewed in place, or of hnswlib's, which is
+loaded into memory and so has to fit.  A child process is put into a memory control group
 of its own, and may use 1 / --factor of the index's size on disk, in pages of files and of its own
 together, besides what the interpreter with NumPy and navmap had taken before.  The index's pages
 are put out of the page cache first, so that they are charged to the child when it reads them.  It
@@ -29,7 +32,10 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
+
+Search = Callable[[Any], Any]  # one query, as (1, dim), to the labels of its answer
 
 PAGE = 4096
 SKIPPED = 77
@@ -38,6 +44,10 @@ ROOT = pathlib.Path("/sys/fs/cgroup")
 
 class CannotLimit(Exception):
     """No control group can be had; the reason."""
+
+
+class Ended(Exception):
+    """The child did, before its time; how."""
 
 
 # Control groups -------------------------------------------------------------------------------
@@ -150,13 +160,50 @@ def put_out_of_cache(path: pathlib.Path) -> None:
 # The child ------------------------------------------------------------------------------------
 
 
+def open_navmap(args: argparse.Namespace, dim: int) -> Search:
+    import navmap
+
+    if args.index.is_dir():
+        index = navmap.open(str(args.index))
+    else:
+        index = navmap.Index(space=args.space, dim=dim)
+        index.load_index(str(args.index))
+    index.set_ef(args.ef)
+    index.num_threads = 1
+    if args.warmup != "none":
+        index.warmup(vectors=False, lock=args.warmup == "lock", larger_than_memory=True)
+    return lambda query: index.knn_query(query, k=args.k)[0][0]
+
+
+def open_hnswlib(args: argparse.Namespace, dim: int) -> Search:
+    import hnswlib
+
+    index = hnswlib.Index(space=args.space, dim=dim)
+    index.load_index(str(args.index))
+    index.set_ef(args.ef)
+    index.set_num_threads(1)
+    return lambda query: index.knn_query(query, k=args.k)[0][0]
+
+
+def open_usearch(args: argparse.Namespace, dim: int) -> Search:
+    import usearch.index
+
+    index = usearch.index.Index.restore(str(args.index), view=True)
+    index.expansion_search = args.ef
+    return lambda query: index.search(query[0], args.k, threads=1).keys
+
+
+OPEN = {"navmap": open_navmap, "hnswlib": open_hnswlib, "usearch": open_usearch}
+
+
 def child(args: argparse.Namespace) -> int:
     """Says when it is ready, waits to be limited, searches; a line of JSON for each."""
+    import importlib
     import resource
 
     import numpy as np
 
-    import navmap
+    importlib.import_module("usearch.index" if args.library == "usearch" else args.library)
 
     def counts() -> dict[str, int]:
         lines = pathlib.Path("/proc/self/io").read_text().splitlines()
@@ -178,17 +225,10 @@ def child(args: argparse.Namespace) -> int:
     order = np.random.default_rng(args.seed).permutation(len(queries))
     order = np.resize(order, args.warm + args.count)
     say(ready=True)
-    path = str(args.index)
-    if args.index.is_dir():
-        index = navmap.open(path)
-    else:
-        index = navmap.Index(space=args.space, dim=queries.shape[1])
-        index.load_index(path)
-    index.set_ef(args.ef)
-    index.num_threads = 1
+    search = OPEN[args.library](args, queries.shape[1])
     stop = time.perf_counter() + args.seconds
     for row in order[: args.warm]:
-        index.knn_query(queries[row : row + 1], k=args.k)
+        search(queries[row : row + 1])
         if time.perf_counter() > stop:
             break
     say(warm=True)
@@ -198,10 +238,10 @@ def child(args: argparse.Namespace) -> int:
         if time.perf_counter() > stop and waits:
             break
         started = time.perf_counter()
-        labels, _ = index.knn_query(queries[row : row + 1], k=args.k)
+        labels = search(queries[row : row + 1])
         waits.append(time.perf_counter() - started)
         if truth is not None:
-            hits += len(set(labels[0].tolist()) & set(truth[row, : args.k].tolist()))
+            hits += len(set(labels.tolist()) & set(truth[row, : args.k].tolist()))
     after = counts()
     told: dict[str, Any] = {what: after[what] - before[what] for what in before}
     told["waits_us"] = {at: 1e6 * float(np.percentile(waits, at)) for at in (50, 90, 99)}
@@ -221,7 +261,7 @@ def run(args: argparse.Namespace, factor: float | None) -> dict[str, Any]:
     def hear() -> dict[str, Any]:
         line = process.stdout.readline()
         if not line:
-            raise SystemExit(f"the child ended with status {process.wait()}")
+            raise Ended(f"the child ended with status {process.wait()}")
         return json.loads(line)
 
     def go_on() -> None:
@@ -294,6 +334,8 @@ def main() -> int:
     add("index", type=pathlib.Path)
     add("--queries", type=pathlib.Path, required=True)
     add("--truth", type=pathlib.Path)
+    add("--library", choices=OPEN, default="navmap", help="whose INDEX it is")
+    add("--warmup", choices=("none", "ask", "lock"), default="lock", help="of navmap")
     add("--space", default="l2", help="of a saved file")
     add("--factor", type=float, default=2.0, help="index over memory")
     add("--ef", type=int, default=100)
@@ -311,7 +353,12 @@ def main() -> int:
     report = {}
     try:
         for factor in (None, args.factor):
-            told = run(args, factor)
+            try:
+                told = run(args, factor)
+            except Ended as how:
+                report["unlimited" if factor is None else "limited"] = {"ended": str(how)}
+                print(f"{'no limit' if factor is None else f'index {factor:g} x memory':20}  {how}")
+                continue
             report["unlimited" if factor is None else "limited"] = told
             show(told, factor)
     except CannotLimit as why:

@@ -50,13 +50,14 @@ from navmap.errors import (
     StorageError,
     VersionError,
 )
+from navmap.filters import Filter
 from navmap.index import Index
 from navmap.report import CheckReport, Finding, Report, verify
 
 __version__: str = _core.version
 
 # Pickles and messages name a class by where it can be found, and rooms may be renamed.
-Index.__module__ = BFIndex.__module__ = __name__
+Index.__module__ = BFIndex.__module__ = Filter.__module__ = __name__
 
 
 def simd() -> str:
@@ -78,6 +79,7 @@ __all__ = [
     "Error",
     "ExistsError",
     "FewerResultsError",
+    "Filter",
     "Finding",
     "ForkedError",
     "Index",

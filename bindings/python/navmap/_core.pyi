@@ -27,13 +27,20 @@ class Handle:
         queries: npt.NDArray[np.float32],
         ef: int,
         num_threads: int,
-        filter: Callable[[int], object] | npt.NDArray[np.uint64] | None,
+        filter: Callable[[int], object]
+        | npt.NDArray[np.uint64]
+        | FilterSet
+        | tuple[FilterSet | None, ...]
+        | None,
         allow_fewer: bool,
         labels: npt.NDArray[np.uint64],
         distances: npt.NDArray[np.float32],
+        counts: npt.NDArray[np.uint64] | None = None,
         stop: float = 0.0,
         /,
     ) -> tuple[int, int] | None: ...
+    def filter(self, labels: npt.NDArray[np.uint64], deny: bool, /) -> FilterSet: ...
+    def filter_look(self, filter: FilterSet, /) -> dict[str, int]: ...
     def delete(self, label: int, /) -> None: ...
     def undelete(self, label: int, /) -> None: ...
     def remove(self, label: int, /) -> None: ...
@@ -52,6 +59,7 @@ class Handle:
         refine: bool,
         M: int,
         ef_construction: int,
+        codes: int,
         output: bytes | None,
         directory: bool,
         num_threads: int,
@@ -70,6 +78,9 @@ class Handle:
     def stats(self) -> dict[str, int]: ...
     def close(self) -> None: ...
 
+@final
+class FilterSet: ...
+
 def create(
     path: bytes,
     space: int,
@@ -81,6 +92,7 @@ def create(
     allow_replace_deleted: int,
     durability: int,
     codes: int,
+    vectors: int,
     overwrite: int,
     /,
 ) -> Handle: ...
@@ -97,6 +109,7 @@ def new(
     allow_replace_deleted: int,
     flat: int,
     codes: int,
+    vectors: int,
     /,
 ) -> Handle: ...
 def load(

@@ -6,7 +6,8 @@ from typing import Any, Literal, NoReturn, SupportsIndex
 import numpy.typing as npt
 
 from navmap import convert, files
-from navmap.convert import Filter, Floats, Labels, StrPath
+from navmap.convert import Floats, Labels, StrPath
+from navmap.filters import FilterLike
 from navmap.errors import LabelNotFoundError
 from navmap.held import Held
 
@@ -69,7 +70,7 @@ class BFIndex(Held):
         data: npt.ArrayLike,
         k: SupportsIndex = 1,
         num_threads: SupportsIndex = -1,
-        filter: Filter | None = None,
+        filter: FilterLike | None = None,
     ) -> tuple[Labels, Floats]:
         """The k nearest items of each query: exactly these.
 

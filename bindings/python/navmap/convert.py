@@ -17,7 +17,7 @@ from navmap.errors import EmptyQueryError, InvalidInputError
 
 Floats: TypeAlias = npt.NDArray[np.float32]
 Labels: TypeAlias = npt.NDArray[np.uint64]
-Filter: TypeAlias = Callable[[int], object] | Sequence[int] | Set[int] | npt.NDArray[Any]
+LabelList: TypeAlias = Sequence[int] | Set[int] | npt.NDArray[Any]
 StrPath: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
 U32_MAX = 2**32 - 1
@@ -25,6 +25,7 @@ U64_MAX = 2**64 - 1
 SPACES = ("l2", "ip", "cosine")  # in the order of enum navmap_space
 DURABILITIES = ("full", "manual")  # in the order of enum navmap_durability
 CODES = ("default", "i8", None)  # enum navmap_codes
+DTYPES = ("f32", "f16")  # enum navmap_vectors
 
 
 def _number(value: SupportsIndex, name: str) -> int:
@@ -99,6 +100,12 @@ def codes_number(codes: str | None) -> int:
     if codes is not None and codes != "i8":
         raise InvalidInputError(f'codes must be "i8" or None, not {codes!r}')
     return CODES.index(codes)
+
+
+def dtype_number(dtype: str) -> int:
+    if dtype not in DTYPES:
+        raise InvalidInputError(f'dtype must be "f32" or "f16", not {dtype!r}')
+    return DTYPES.index(dtype)
 
 
 def durability_number(durability: str) -> int:
@@ -193,13 +200,11 @@ def labels(ids: npt.ArrayLike) -> Labels:
     return result if result.flags.aligned else result.copy()
 
 
-def allowed(filter: Filter) -> Callable[[int], object] | Labels:
-    """A filter: a function as it is, anything else as the labels that it holds.
+def allowed(filter: LabelList) -> Labels:
+    """The labels of a filter.
 
     Truth values are refused: a mask over positions would silently be taken for labels 0 and 1.
     """
-    if callable(filter):
-        return filter
     if isinstance(filter, Set):
         filter = list(filter)
     elif isinstance(filter, str | bytes | bytearray) or not (

@@ -22,6 +22,7 @@ def create(
     allow_replace_deleted: bool = False,
     durability: Literal["full", "manual"] = "full",
     codes: Literal["i8"] | None = "i8",
+    dtype: Literal["f32", "f16"] = "f32",
     overwrite: bool = False,
 ) -> Index:
     """Create an empty, durable index and open it; this process is its one writer.
@@ -45,9 +46,12 @@ def create(
     codes: "i8": searches and adds measure with eight-bit codes, which are kept beside the
         vectors, and look at the vectors themselves for the answer only: several times as fast, for
         dim + 8 bytes an item more.  None: with the vectors alone.
+    dtype: "f32": vectors are kept as they are given.  "f16": rounded to IEEE halves, in half the
+        room: 11 bits of precision, numbers up to 65504 (any, for "cosine").  Calls take and give
+        float32 all the same; distances are exact for what is kept.
     overwrite: empty an index that is at `path` already, and give it these parameters.  At one
         instant; a crash leaves the old index or the new one.  Its readers move to the empty
-        one; those whose dim, space or M was another get `StaleError`.  Anything else at `path` is
+        one; those whose dim, space, M, codes or dtype was another get `StaleError`.  Anything else at `path` is
         left alone.
 
     Raises `ExistsError` if something is at `path` (with `overwrite`: that is no index;
@@ -72,6 +76,7 @@ def create(
         int(bool(allow_replace_deleted)),
         convert.durability_number(durability),
         convert.codes_number(codes),
+        convert.dtype_number(dtype),
         int(convert.boolean(overwrite, "overwrite")),
     )
     return Index._of(handle, name)

@@ -7,9 +7,16 @@ from typing import ClassVar, SupportsIndex
 import numpy as np
 import numpy.typing as npt
 
-from navmap import _core, convert, files
-from navmap.convert import Filter, Floats, Labels, StrPath
-from navmap.errors import Error, FewerResultsError, NotInitializedError, OutOfMemoryError
+from navmap import _core, convert, files, filters
+from navmap.convert import Floats, Labels, StrPath
+from navmap.errors import (
+    Error,
+    FewerResultsError,
+    InvalidInputError,
+    NotInitializedError,
+    OutOfMemoryError,
+)
+from navmap.filters import FilterLike
 
 LOADED_OVER = "Calling load_index for an already inited index. Old index is being deallocated."
 
@@ -57,6 +64,7 @@ class Held:
         random_seed: int = 0,
         allow_replace_deleted: bool = False,
         codes: int = 0,
+        dtype: int = 0,
     ) -> None:
         handle = _core.new(
             convert.SPACES.index(self._space),
@@ -68,6 +76,7 @@ class Held:
             int(allow_replace_deleted),
             self._FLAT,
             codes,
+            dtype,
         )
         stats = handle.stats()
         try:
@@ -175,18 +184,21 @@ class Held:
         k: SupportsIndex,
         ef: int,
         num_threads: SupportsIndex,
-        filter: Filter | None,
+        filter: FilterLike | None,
         allow_fewer: bool,
         *,
         exact: bool,
         stop: float = 0.0,
+        counts: Labels | None = None,
     ) -> tuple[Labels, Floats]:
         k = convert.size(k, "k")
         threads = self._threads(num_threads)
-        sieve = None if filter is None else convert.allowed(filter)
+        sieve = None if filter is None else filters.taken(filter)
         if callable(sieve) and convert.int32(num_threads, "num_threads") <= 0:
             threads = 1  # answers do not depend on it, and for Python's lock it is faster
         queries = convert.queries(data, self._dim)
+        if isinstance(sieve, tuple) and len(sieve) != len(queries):
+            raise InvalidInputError(f"{len(sieve)} filters for {len(queries)} queries")
         shape = (len(queries), k)
         handle = self._handle
         try:
@@ -196,17 +208,18 @@ class Held:
             raise OutOfMemoryError(f"no memory for the results: {shape[0]} x {k}") from None
         beam = min(max(ef, 1), convert.U32_MAX)  # 0 would be the engine's default, not the least
         fewer = handle.search(
-            exact, queries, beam, threads, sieve, allow_fewer, labels, distances, stop
+            exact, queries, beam, threads, sieve, allow_fewer, labels, distances, counts, stop
         )
         if fewer is not None:
             row, found = fewer
             stats = handle.stats()
             live, deleted = stats["n_live"], stats["n_deleted"]
             found = min(found, live)  # 2**64 - 1: refused without a search, for want of items
+            let = f", and a filter was given, which {found} live ones pass" if sieve is not None else ""
             raise FewerResultsError(
                 f"Cannot return the results in a contiguous 2D array. {self._FEWER} asked for "
                 f"{k}, query {row} found {found}; the index has {live} live and {deleted} deleted "
-                f"items{'' if filter is None else ', and a filter was given'}.{self._PADDING}",
+                f"items{let}.{self._PADDING}",
                 *(k, row, found, live, deleted),
             )
         return labels, distances

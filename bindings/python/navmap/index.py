@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from navmap import convert
-from navmap.convert import Filter, Floats, Labels, StrPath
+from navmap.convert import Floats, Labels, StrPath
+from navmap.filters import FilterLike
 from navmap.errors import Error, InvalidInputError
 from navmap.saved import Saved
 
@@ -108,6 +109,7 @@ class Index(Saved):
         allow_replace_deleted: bool = False,
         *,
         codes: Literal["i8"] | None = "i8",
+        dtype: Literal["f32", "f16"] = "f32",
     ) -> None:
         """Make the index, private and empty.  To be called once.
 
@@ -121,6 +123,9 @@ class Index(Saved):
         codes: "i8": searches and adds measure with eight-bit codes, which are kept beside the
             vectors, and look at the vectors themselves for the answer only: several times as fast, for
             dim + 8 bytes an item more.  None: with the vectors alone.
+        dtype: "f32": vectors are kept as they are given.  "f16": rounded to IEEE halves, in half the
+            room: 11 bits of precision, numbers up to 65504 (any, for "cosine").  Calls take and give
+            float32 all the same; distances are exact for what is kept.
 
         Raises `Error` when the index was made before, and `InvalidInputError` for a parameter out
         of range.
@@ -131,11 +136,18 @@ class Index(Saved):
         random_seed = convert.size(random_seed, "random_seed")
         allow_replace_deleted = convert.boolean(allow_replace_deleted, "allow_replace_deleted")
         codes_number = convert.codes_number(codes)
+        dtype_number = convert.dtype_number(dtype)
         self._refuse_second()
         M = convert.parameter(M, "M", 2, 512)
         ef_construction = max(convert.parameter(ef_construction, "ef_construction", 0), 1)
         self._make(
-            max_elements, M, ef_construction, random_seed, allow_replace_deleted, codes_number
+            max_elements,
+            M,
+            ef_construction,
+            random_seed,
+            allow_replace_deleted,
+            codes_number,
+            dtype_number,
         )
 
     # Changing ---------------------------------------------------------------------------------
@@ -240,6 +252,7 @@ class Index(Saved):
         refine: bool = False,
         M: SupportsIndex | None = None,
         ef_construction: SupportsIndex | None = None,
+        codes: Literal["i8", "keep"] | None = "keep",
         output: StrPath | None = None,
         directory: bool = False,
         num_threads: SupportsIndex = -1,
@@ -256,12 +269,18 @@ class Index(Saved):
         keep_order: leave the items in the order in which they lie.
         refine: let each item choose its neighbours once more, among all that are there now; takes
             about as long as adding them.
-        M, ef_construction: build the graph anew with these; for an output only.
+        M, ef_construction: build the graph anew with these.
+        codes: "keep" leaves them as they are; "i8" gives the index eight-bit codes, None takes them
+            away (see `init_index`).  The graph stays.
         output: a path to write to, in place of changing the index: one file, as `save_index` makes
             it, or with `directory` a new index for `open`.
         num_threads: 0 or less takes the property `num_threads`.
         progress: called as progress(done, total) some times a second.  What it raises stops the
             call.  It may search, but not change the index.
+
+        With another M or other codes in place, no other thread may be using the index, nor may
+        `progress` (`LockedError`); and others who have the directory open have to open it again
+        (`StaleError`).
 
         In a directory the new data takes over at one instant.  A crash, Ctrl-C or a full disk
         leave the index as it was.  Readers go on searching, in other processes too, and move to the
@@ -275,17 +294,22 @@ class Index(Saved):
         threads = self._threads(num_threads)
         if progress is not None and not callable(progress):
             raise TypeError(f"progress must be callable, not {type(progress).__name__}")
-        return self._handle.compact(
+        handle = self._handle
+        told = handle.compact(
             convert.boolean(keep_deleted, "keep_deleted"),
             convert.boolean(keep_order, "keep_order"),
             convert.boolean(refine, "refine"),
             0 if M is None else convert.parameter(M, "M", 2, 512),
             0 if ef_construction is None else convert.size(ef_construction, "ef_construction"),
+            0 if codes == "keep" else convert.codes_number(codes),
             None if output is None else os.fsencode(convert.full_path(output)),
             convert.boolean(directory, "directory"),
             threads,
             progress,
         )
+        if M is not None and output is None and handle is self._core_handle:
+            self._attach(handle, handle.stats())
+        return told
 
     # Searching --------------------------------------------------------------------------------
 
@@ -294,7 +318,7 @@ class Index(Saved):
         data: npt.ArrayLike,
         k: SupportsIndex = 1,
         num_threads: SupportsIndex = -1,
-        filter: Filter | None = None,
+        filter: FilterLike | None = None,
         *,
         ef: SupportsIndex | None = None,
         allow_fewer: bool = False,
@@ -308,7 +332,9 @@ class Index(Saved):
         num_threads: how many threads share the rows; 0 or less takes the property `num_threads`.
             Up to 4 rows a thread are searched by the calling thread alone.
         filter: which labels may be returned.  Either those labels, as an array, list, tuple,
-            range or set of integers; this is the fast way.  Or a callable: filter(label) is asked
+            range or set of integers, or, if they are used again, as a `Filter` made of them once;
+            these are the fast ways.  Or a list with a `Filter` or None for each query.  Or a
+            callable: filter(label) is asked
             about items that come near, at most once for each query as a rule, and says yes with a
             true value.  It runs under Python's lock, in whichever thread asks, and may use the
             index.  What it raises ends the call and is raised here.  Since threads would wait for
@@ -378,7 +404,7 @@ class Index(Saved):
         data: npt.ArrayLike,
         k: SupportsIndex = 1,
         *,
-        filter: Filter | None = None,
+        filter: FilterLike | None = None,
         num_threads: SupportsIndex = -1,
         allow_fewer: bool = False,
     ) -> tuple[Labels, Floats]:
@@ -386,6 +412,28 @@ class Index(Saved):
         operations, shared among the threads.  For measuring recall, and for small indexes."""
         fewer = convert.boolean(allow_fewer, "allow_fewer")
         return self._search(data, k, 0, num_threads, filter, fewer, exact=True)
+
+    def explain(
+        self,
+        data: npt.ArrayLike,
+        k: SupportsIndex = 1,
+        filter: FilterLike | None = None,
+        *,
+        ef: SupportsIndex | None = None,
+    ) -> dict[str, int]:
+        """Which ways a `knn_query` of these arguments goes, and what that costs: it is made, by one
+        thread, and what it did is counted over all its rows.
+
+        `walks`: through the graph, every node on the way a step; `hops`: through what passes the
+        filter, with others as bridges only; `scans`: of all that passes.  A row that comes to too
+        little goes a second way.  `measured`: distances of walks and hops; `expanded`: rows of links
+        read; `scanned`: items that scans compared; `exact`: vectors read for the answer.
+        """
+        names = ("measured", "expanded", "exact", "scanned", "walks", "hops", "scans")
+        counts = np.zeros(len(names), np.uint64)
+        beam = self._ef if ef is None else convert.size(ef, "ef")
+        self._search(data, k, beam, 1, filter, True, exact=False, counts=counts)
+        return dict(zip(names, counts.tolist(), strict=True))
 
     # Calibrating ------------------------------------------------------------------------------
 

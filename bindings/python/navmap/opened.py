@@ -99,6 +99,7 @@ class Opened(Held):
             some 10 us a query where all is in memory; a call without it ends it.
 
         For an index that does not fit: `warmup(vectors=False, lock=True, larger_than_memory=True)`.
+        Rows and codes have to fit: some 330 bytes an item of 128 dimensions, M = 16.
         Raises `OutOfMemoryError` if RLIMIT_MEMLOCK does not allow as much to be locked.
         Cost: reads what is not in memory yet.  To be called again when the index has grown.
         """
@@ -116,7 +117,7 @@ class Opened(Held):
         disk), wal_bytes (log not yet folded in), checkpoint_bytes (the log's limit), and by
         content state_bytes, row_bytes, upper_bytes, tag_bytes, code_bytes, vector_bytes.
         Parameters: path, space, dim, M, ef_construction, random_seed, allow_replace_deleted,
-        mode, durability, codes ("i8" or None), slots_per_chunk, format_major, format_minor.
+        mode, durability, codes ("i8" or None), dtype ("f32" or "f16"), slots_per_chunk, format_major, format_minor.
         Form: in_memory (a private index: no path, and what is about files and logs means nothing),
         bounded (max_elements is a limit also when it is 0), mapped (it lies over a file that
         `load_index` was given), flat (no graph; never so here).
@@ -128,6 +129,7 @@ class Opened(Held):
         stats["space"] = convert.SPACES[stats["space"]]
         stats["mode"] = MODES[stats["mode"]]
         stats["codes"] = convert.CODES[stats["codes"]]
+        stats["dtype"] = convert.DTYPES[stats.pop("vectors")]
         stats["durability"] = convert.DURABILITIES[stats["durability"]]
         for name in FLAGS:
             stats[name] = bool(stats[name])

@@ -4,6 +4,7 @@
 
 #include "bindings/python/src/buffers.h"
 #include "bindings/python/src/filter.h"
+#include "bindings/python/src/filter_set.h"
 #include "bindings/python/src/handle.h"
 #include "bindings/python/src/progress.h"
 #include "bindings/python/src/search.h"
@@ -68,15 +69,18 @@ release:
 PyObject *handle_search(PyObject *object, PyObject *args)
 {
     struct handle *self = (struct handle *)object;
-    PyObject *queries_arg, *filter_arg, *labels_arg, *distances_arg, *result = NULL;
-    Py_buffer queries = {0}, allowed = {0}, labels = {0}, distances = {0};
+    PyObject *queries_arg, *filter_arg, *labels_arg, *distances_arg, *counts_arg = Py_None;
+    PyObject *result = NULL;
+    Py_buffer queries = {0}, allowed = {0}, labels = {0}, distances = {0}, counts = {0};
+    struct filter_rows row_sets = {0};
+    struct navmap_search_options options = {.struct_size = sizeof options};
     uint32_t ef, num_threads;
     int exact, allow_fewer;
     double stop = 0;
 
-    if (!PyArg_ParseTuple(args, "pOO&O&OpOO|d:search", &exact, &queries_arg, number_u32, &ef,
+    if (!PyArg_ParseTuple(args, "pOO&O&OpOO|Od:search", &exact, &queries_arg, number_u32, &ef,
                           number_u32, &num_threads, &filter_arg, &allow_fewer, &labels_arg,
-                          &distances_arg, &stop))
+                          &distances_arg, &counts_arg, &stop))
         return NULL;
     if (buffer_get(queries_arg, "queries", BUFFER_FLOAT32, 2, 0, &queries) < 0 ||
         buffer_get(labels_arg, "labels", BUFFER_UINT64, 2, 1, &labels) < 0 ||
@@ -88,21 +92,34 @@ PyObject *handle_search(PyObject *object, PyObject *args)
         goto release;
     }
 
-    if (filter_arg != Py_None && !PyCallable_Check(filter_arg) &&
+    if (counts_arg != Py_None) {
+        if (buffer_get(counts_arg, "counts", BUFFER_UINT64, 1, 1, &counts) < 0)
+            goto release;
+        if ((size_t)counts.len < sizeof(struct navmap_search_counts)) {
+            PyErr_SetString(PyExc_ValueError, "counts is too short");
+            goto release;
+        }
+        options.ret_counts = counts.buf;
+    }
+    int prepared = filter_set_option(handle_state(self)->filter_set_type, filter_arg,
+                                     (uint64_t)queries.shape[0], &options, &row_sets);
+    if (prepared < 0)
+        goto release;
+    if (prepared == 0 && filter_arg != Py_None && !PyCallable_Check(filter_arg) &&
         buffer_get(filter_arg, "filter", BUFFER_UINT64, 1, 0, &allowed) < 0)
         goto release;
 
     navmap_index *index = handle_enter(self);
     if (index == NULL)
         goto release;
+    options.ef = ef;
+    options.allow_fewer = (uint32_t)allow_fewer;
+    options.num_threads = num_threads;
+    options.stop = stop;
     struct search_call call = {
         .index = index,
         .search = exact ? navmap_search_exact : navmap_search,
-        .options = {.struct_size = sizeof call.options,
-                    .ef = ef,
-                    .allow_fewer = (uint32_t)allow_fewer,
-                    .num_threads = num_threads,
-                    .stop = stop},
+        .options = options,
         .queries = queries.buf,
         .rows = (uint64_t)queries.shape[0],
         .dim = self->dim,
@@ -115,7 +132,7 @@ PyObject *handle_search(PyObject *object, PyObject *args)
     if (allowed.obj != NULL) {
         call.options.allowed = allowed.buf != NULL ? allowed.buf : &none; /* NULL would be all */
         call.options.n_allowed = (uint64_t)allowed.shape[0];
-    } else if (filter_arg != Py_None) {
+    } else if (prepared == 0 && filter_arg != Py_None) {
         filter_begin(&filter, filter_arg, &handle_state(self)->errors, &call.options);
     }
     int ran = search_run(&call);
@@ -128,6 +145,8 @@ PyObject *handle_search(PyObject *object, PyObject *args)
         result = Py_BuildValue("KK", (unsigned long long)call.row, (unsigned long long)call.found);
     }
 release:
+    filter_rows_free(&row_sets);
+    PyBuffer_Release(&counts);
     PyBuffer_Release(&distances);
     PyBuffer_Release(&labels);
     PyBuffer_Release(&allowed);

@@ -19,13 +19,15 @@ PyObject *handle_compact(PyObject *object, PyObject *args)
     struct navmap_compact_result ret = {.struct_size = sizeof ret};
     int keep_deleted, keep_order, refine, directory;
     PyObject *progress, *output;
-    if (!PyArg_ParseTuple(args, "pppO&O&OpO&O:compact", &keep_deleted, &keep_order, &refine,
-                          number_u32, &options.M, number_u32, &options.ef_construction, &output,
-                          &directory, number_u32, &options.num_threads, &progress))
+    if (!PyArg_ParseTuple(args, "pppO&O&O&OpO&O:compact", &keep_deleted, &keep_order, &refine,
+                          number_u32, &options.M, number_u32, &options.ef_construction, number_u32,
+                          &options.codes, &output, &directory, number_u32, &options.num_threads,
+                          &progress))
         return NULL;
     if (output != Py_None && (options.output = PyBytes_AsString(output)) == NULL)
         return NULL;
-    navmap_index *index = handle_enter(self);
+    const bool alone = output == Py_None && (options.M != 0 || options.codes != 0);
+    navmap_index *index = alone ? handle_enter_alone(self) : handle_enter(self);
     if (index == NULL)
         return NULL;
     struct progress_context context = {.callable = progress != Py_None ? progress : NULL};

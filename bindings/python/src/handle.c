@@ -9,6 +9,7 @@
 #include "bindings/python/src/buffers.h"
 #include "bindings/python/src/compact.h"
 #include "bindings/python/src/files.h"
+#include "bindings/python/src/filter_set.h"
 #include "bindings/python/src/recall.h"
 #include "bindings/python/src/report.h"
 #include "bindings/python/src/stats.h"
@@ -21,14 +22,35 @@ struct core_state *handle_state(struct handle *self)
 
 /* Enter and leave -----------------------------------------------------------------------------*/
 
+static navmap_index *refuse(struct handle *self, const char *why)
+{
+    PyObject *message = PyUnicode_FromString(why);
+    if (message != NULL)
+        raise_message(&handle_state(self)->errors, NAVMAP_ELOCKED, message);
+    Py_XDECREF(message);
+    return NULL;
+}
+
 navmap_index *handle_enter(struct handle *self)
 {
     if (self->closed) {
         raise_closed(&handle_state(self)->errors);
         return NULL;
     }
+    if (self->alone)
+        return refuse(self, "the index gets another M or other codes just now");
     self->uses++;
     return self->index;
+}
+
+navmap_index *handle_enter_alone(struct handle *self)
+{
+    if (self->uses > 0 && !self->closed)
+        return refuse(self, "another thread is using the index, which cannot get another M or "
+                            "other codes meanwhile");
+    navmap_index *index = handle_enter(self);
+    self->alone = index != NULL;
+    return index;
 }
 
 /* Close the engine's handle; nobody is inside and nobody can enter any more. */
@@ -60,6 +82,7 @@ static void handle_release_quietly(struct handle *self)
 void handle_leave(struct handle *self)
 {
     self->uses--;
+    self->alone = false; /* if it was, this was the one inside */
     if (self->closed && self->uses == 0)
         handle_release_quietly(self); /* H2: close() came while this call was inside */
 }
@@ -314,9 +337,10 @@ static PyMethodDef HANDLE_METHODS[] = {
     {"add", handle_add, METH_VARARGS,
      "add(vectors, labels, num_threads, replace_deleted, progress, reproducible, /) -> int"},
     {"search", handle_search, METH_VARARGS,
-     "search(exact, queries, ef, num_threads, filter, allow_fewer, labels, distances, stop, "
-     "/) -> None "
-     "or (row, found)"},
+     "search(exact, queries, ef, num_threads, filter, allow_fewer, labels, distances, counts, "
+     "stop, /) -> None or (row, found)"},
+    {"filter", handle_filter, METH_VARARGS, "filter(labels, deny, /) -> FilterSet"},
+    {"filter_look", handle_filter_look, METH_O, "filter_look(filter, /) -> dict"},
     {"delete", handle_delete, METH_O, "delete(label, /)"},
     {"undelete", handle_undelete, METH_O, "undelete(label, /)"},
     {"remove", handle_remove, METH_O, "remove(label, /)"},
@@ -327,7 +351,7 @@ static PyMethodDef HANDLE_METHODS[] = {
     {"flush", handle_flush, METH_NOARGS, "flush()"},
     {"warm", handle_warm, METH_O, "warm(flags, /)"},
     {"compact", handle_compact, METH_VARARGS,
-     "compact(keep_deleted, keep_order, refine, M, ef_construction, output, directory, "
+     "compact(keep_deleted, keep_order, refine, M, ef_construction, codes, output, directory, "
      "num_threads, progress, /) -> dict"},
     {"calibrate", handle_calibrate, METH_VARARGS,
      "calibrate(samples, num_threads, progress, /) -> (items, efs)"},

@@ -7,6 +7,8 @@
  * H3  In a forked child the engine knows that the handle is the parent's: releasing it there
  *     flushes and unlocks nothing.  If a thread of the parent was inside at the fork, the child
  *     never releases the handle at all.
+ * H4  A call that must not run beside others enters alone: it is refused while somebody is inside,
+ *     and while it is, so are others.
  */
 #ifndef NAVMAP_BINDINGS_HANDLE_H
 #define NAVMAP_BINDINGS_HANDLE_H
@@ -21,6 +23,7 @@
 
 struct core_state {
     PyTypeObject *handle_type;
+    PyTypeObject *filter_set_type;
     struct raise_table errors;
 };
 
@@ -28,12 +31,13 @@ struct handle {
     PyObject ob_base;    /* PyObject_HEAD, spelt out for clang-format */
     navmap_index *index; /* NULL once released */
     uint64_t uses;       /* calls inside the engine; changed with the GIL held (H1) */
-    bool closed;
+    bool closed, alone;  /* H4 */
     uint32_t dim;
 };
 
 /* H1.  NULL with an exception set when the handle is closed. */
 navmap_index *handle_enter(struct handle *self);
+navmap_index *handle_enter_alone(struct handle *self); /* H4 */
 void handle_leave(struct handle *self);
 /* The end of most methods: leave, then None or the exception for `status`. */
 PyObject *handle_done(struct handle *self, navmap_status status);

@@ -10,6 +10,7 @@
 
 #include "bindings/python/src/buffers.h"
 #include "bindings/python/src/files.h"
+#include "bindings/python/src/filter_set.h"
 #include "bindings/python/src/handle.h"
 #include "bindings/python/src/raise.h"
 #include "bindings/python/src/report.h"
@@ -23,7 +24,7 @@ static struct core_state *state_of_module(PyObject *module)
 }
 
 /* create(path, space, dim, M, ef_construction, random_seed, max_elements, allow_replace_deleted,
- *        durability, overwrite) -> Handle */
+ *        durability, codes, vectors, overwrite) -> Handle */
 static PyObject *core_create(PyObject *module, PyObject *args)
 {
     struct core_state *state = state_of_module(module);
@@ -31,12 +32,12 @@ static PyObject *core_create(PyObject *module, PyObject *args)
     struct navmap_options options = {.struct_size = sizeof options};
     navmap_index *index = NULL;
 
-    if (!PyArg_ParseTuple(args, "yO&O&O&O&O&O&O&O&O&O&:create", &path, number_u32, &options.space,
+    if (!PyArg_ParseTuple(args, "yO&O&O&O&O&O&O&O&O&O&O&:create", &path, number_u32, &options.space,
                           number_u32, &options.dim, number_u32, &options.M, number_u32,
                           &options.ef_construction, number_u64, &options.random_seed, number_u64,
                           &options.max_elements, number_u32, &options.allow_replace_deleted,
                           number_u32, &options.durability, number_u32, &options.codes, number_u32,
-                          &options.overwrite))
+                          &options.vectors, number_u32, &options.overwrite))
         return NULL;
     PyThreadState *thread = PyEval_SaveThread();
     navmap_status status = navmap_create(path, &options, &index);
@@ -45,7 +46,7 @@ static PyObject *core_create(PyObject *module, PyObject *args)
 }
 
 /* new(space, dim, M, ef_construction, random_seed, max_elements, allow_replace_deleted, flat,
- *     codes) -> Handle
+ *     codes, vectors) -> Handle
  *
  * A private index that holds max_elements labels, also when that is 0. */
 static PyObject *core_new(PyObject *module, PyObject *args)
@@ -54,11 +55,12 @@ static PyObject *core_new(PyObject *module, PyObject *args)
     struct navmap_options options = {.struct_size = sizeof options, .bounded = 1};
     navmap_index *index = NULL;
 
-    if (!PyArg_ParseTuple(args, "O&O&O&O&O&O&O&O&O&:new", number_u32, &options.space, number_u32,
+    if (!PyArg_ParseTuple(args, "O&O&O&O&O&O&O&O&O&O&:new", number_u32, &options.space, number_u32,
                           &options.dim, number_u32, &options.M, number_u32,
                           &options.ef_construction, number_u64, &options.random_seed, number_u64,
                           &options.max_elements, number_u32, &options.allow_replace_deleted,
-                          number_u32, &options.flat, number_u32, &options.codes))
+                          number_u32, &options.flat, number_u32, &options.codes, number_u32,
+                          &options.vectors))
         return NULL;
     PyThreadState *thread = PyEval_SaveThread();
     navmap_status status = navmap_new(&options, &index);
@@ -169,6 +171,9 @@ static int core_exec(PyObject *module)
     state->handle_type = handle_type_make(module);
     if (state->handle_type == NULL || PyModule_AddType(module, state->handle_type) < 0)
         return -1;
+    state->filter_set_type = filter_set_type_make(module);
+    if (state->filter_set_type == NULL || PyModule_AddType(module, state->filter_set_type) < 0)
+        return -1;
     if (raise_load(&state->errors) < 0)
         return -1;
     return PyModule_AddStringConstant(module, "version", navmap_version());
@@ -178,6 +183,7 @@ static int core_traverse(PyObject *module, visitproc visit, void *arg)
 {
     struct core_state *state = state_of_module(module);
     Py_VISIT(state->handle_type);
+    Py_VISIT(state->filter_set_type);
     return raise_visit(&state->errors, visit, arg);
 }
 
@@ -185,6 +191,7 @@ static int core_clear(PyObject *module)
 {
     struct core_state *state = state_of_module(module);
     Py_CLEAR(state->handle_type);
+    Py_CLEAR(state->filter_set_type);
     raise_clear(&state->errors);
     return 0;
 }
@@ -197,12 +204,12 @@ static void core_free(void *module)
 static PyMethodDef CORE_METHODS[] = {
     {"create", core_create, METH_VARARGS,
      "create(path, space, dim, M, ef_construction, random_seed, max_elements, "
-     "allow_replace_deleted, durability, codes, overwrite, /) -> Handle"},
+     "allow_replace_deleted, durability, codes, vectors, overwrite, /) -> Handle"},
     {"open", core_open, METH_VARARGS,
      "open(path, mode, durability, timeout, checkpoint_bytes, /) -> Handle"},
     {"new", core_new, METH_VARARGS,
      "new(space, dim, M, ef_construction, random_seed, max_elements, allow_replace_deleted, "
-     "flat, codes, /) -> Handle"},
+     "flat, codes, vectors, /) -> Handle"},
     {"load", core_load, METH_VARARGS,
      "load(path, dim, space, max_elements, allow_replace_deleted, flat, copy, verify, /) -> "
      "Handle"},

@@ -68,10 +68,13 @@ static navmap_status search_rows(const struct search_call *call,
                                  const struct navmap_search_options *options, uint64_t row,
                                  uint64_t n, uint64_t *ret_found, double *ret_elapsed)
 {
+    struct navmap_search_options own = *options;
     PyThreadState *thread = PyEval_SaveThread();
     const double start = seconds_now();
+    if (own.row_sets != NULL)
+        own.row_sets += row;
     navmap_status status =
-        call->search(call->index, n, call->queries + row * call->dim, call->k, options,
+        call->search(call->index, n, call->queries + row * call->dim, call->k, &own,
                      call->labels + row * call->k, call->distances + row * call->k, ret_found);
     *ret_elapsed = seconds_now() - start;
     PyEval_RestoreThread(thread);
@@ -87,7 +90,8 @@ static void note_fewer(struct search_call *call, uint64_t row, uint64_t n, uint6
         i++;
     call->row = row + (i < n ? i : 0);
     call->found = i < n ? found[i] : UINT64_MAX;
-    if (call->found != UINT64_MAX || (!call->options.filter && !call->options.allowed))
+    if (call->found != UINT64_MAX || (!call->options.filter && !call->options.allowed &&
+                                      !call->options.set && !call->options.row_sets))
         return;
     /* Refused at once.  How many pass the filter only a search can tell. */
     struct navmap_search_options options = call->options;

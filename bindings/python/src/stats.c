@@ -50,6 +50,7 @@ static const struct field FIELDS[] = {
     FIELD(navmap_stats, code_bytes),
     FIELD(navmap_stats, vector_bytes),
     FIELD(navmap_stats, codes),
+    FIELD(navmap_stats, vectors),
 };
 
 PyObject *stats_dict(const struct navmap_stats *stats)
