@@ -82,6 +82,71 @@ def test_stop(private, rng):
         other.knn_query(queries[0], stop=0.1)
 
 
+@pytest.mark.parametrize("share", [0.9, 0.5, 0.1, 0.01])
+@pytest.mark.parametrize("region", [False, True])
+@pytest.mark.parametrize("deleted", [0, 600])
+def test_beside_filters(private, rng, share, region, deleted):
+    """However few pass, and wherever they lie: k are found, and good ones, with a stop as by a
+    recall; labels that were gone or do not pass are none."""
+    vectors, queries = private.get_items(range(3000)), rng.random((60, DIM), np.float32)
+    for label in range(deleted):
+        private.mark_deleted(label * 5)
+    private.calibrate(samples=150)
+    values = vectors[:, 0] if region else rng.random(3000)
+    allowed = np.flatnonzero(values > np.quantile(values, 1 - share))
+    live = np.setdiff1d(allowed, np.arange(deleted) * 5)
+    k = min(10, len(live))
+    truth = private.exact_query(queries, k=k, filter=allowed)[0]
+    ways = allowed, navmap.Filter(private, allowed), lambda label: label in kept
+    kept = set(allowed.tolist())
+    for how in ways:
+        for options in ({"ef": 200, "stop": 0.3}, {"ef": 2048, "stop": 0.3}, {"target_recall": 0.95}):
+            labels = private.knn_query(queries, k=k, filter=how, **options)[0]
+            assert np.isin(labels, live).all()
+            assert all(len(set(row)) == k for row in labels.tolist())
+            assert np.mean([np.isin(a, b).mean() for a, b in zip(labels, truth, strict=True)]) > 0.92
+    tight = private.knn_query(queries, k=k, filter=allowed, ef=200, stop=1e-6)[0]
+    assert np.isin(tight, live).all()
+
+
+def test_halves(rng):
+    index = navmap.Index("cosine", DIM)
+    index.init_index(3000, M=6, ef_construction=40, dtype="f16")
+    filled(index, rng).calibrate(samples=300)
+    queries = rng.random((300, DIM), np.float32)
+    truth = index.exact_query(queries, k=10)[0]
+    labels = index.knn_query(queries, k=10, target_recall=0.95)[0]
+    recall = np.mean([np.isin(a, b).mean() for a, b in zip(labels, truth, strict=True)])
+    assert 0.92 < recall < 0.995
+
+
+def test_halves_reproducible(rng):
+    made = []
+    vectors = rng.random((2000, DIM), np.float32)
+    for threads in (1, 3):
+        index = navmap.Index("cosine", DIM)
+        index.init_index(2000, M=6, ef_construction=40, dtype="f16")
+        index.add_items(vectors, num_threads=threads, reproducible=True)
+        assert not index.check().findings
+        made.append(index.knn_query(vectors, k=3, ef=10))
+    assert np.array_equal(made[0][0], made[1][0]) and np.array_equal(made[0][1], made[1][1])
+    assert np.mean(made[0][0][:, 0] == np.arange(2000)) > 0.99
+
+
+@pytest.mark.parametrize("options", [{"M": 8}, {"codes": None}, {"refine": True}])
+def test_compaction_to_another_graph(private, tmp_path, options):
+    """In place it is measured anew; an output whose graph or codes are others has none."""
+    private.calibrate(samples=50)
+    private.mark_deleted(0)
+    private.compact(output=tmp_path / "sealed", **options)
+    loaded = navmap.Index("l2", DIM)
+    loaded.load_index(tmp_path / "sealed")
+    assert loaded.calibration is None
+    private.compact(**options)
+    assert private.calibration["items"] == 2999
+    private.knn_query(np.zeros(DIM, np.float32), k=3, target_recall=0.9)
+
+
 def empty():
     index = navmap.Index("l2", DIM)
     index.init_index(5)
