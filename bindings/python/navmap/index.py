@@ -349,7 +349,8 @@ class Index(Saved):
         stop: end the search when what is left to look at is farther than 1 + stop times the k-th
             nearest found (by Euclidean distance, for "l2" and "cosine"), though it is fewer than
             `ef`.  With a wide ef, up to 2,048, and a stop of 0.05 to 0.15 easy queries end early and
-            hard ones go on: fewer distances for the same recall than by ef alone.
+            hard ones go on: fewer distances for the same recall than by ef alone.  With a filter the
+            k-th is that of what passes.
 
         Returns (labels, distances): uint64 and float32 arrays of shape (rows, k), new and
         C-contiguous, nearest first, ties by label.
@@ -454,7 +455,8 @@ class Index(Saved):
 
         Returns what `calibration` is from now on.  It lives in the index: in a directory it is
         durable like `add_items`, and every reader has it; `save_index`, pickles and copies keep
-        it, and `compact` measures anew.  Items that are added, and there being more of them, change
+        it, and `compact` measures anew; to an output with another M, with other codes or refined it
+        does not go along.  Items that are added, and there being more of them, change
         what is needed: with twice as many items a recall of .95 fell by 1 to 2 points.  Calibrate
         again then.
 
