@@ -20,6 +20,7 @@
 #include <time.h>
 
 #include "engine/bulk.h"
+#include "engine/together.h"
 #include "storage/fail.h"
 #include "storage/rewriting.h"
 
@@ -291,6 +292,52 @@ static void add_rows(void *ctx, uint32_t worker)
     scratch_give(&b->ix->shelf, s);
 }
 
+static void add_together(struct batch *b, struct crew *crew)
+{
+    struct scratch *s = NULL;
+    double told = now();
+    struct together t = {.ix = b->ix,
+                         .crew = crew,
+                         .threads = b->threads,
+                         .n = b->n,
+                         .vectors = b->vectors,
+                         .labels = b->labels,
+                         .first_label = b->first_label,
+                         .promised = b->aside ? NULL : &b->promised};
+    navmap_status status = together_begin(&t);
+    if (status == NAVMAP_OK)
+        status = scratch_take(&b->ix->shelf, b->ix->layout, &s);
+    for (uint64_t row = 0, added = 1; status == NAVMAP_OK && row < b->n; row += added) {
+        status = together_add(&t, row, &added);
+        if (status == NAVMAP_OK && added == 0) { /* an update */
+            status = add_row(b, s, row);
+            added = status == NAVMAP_OK;
+        }
+        atomic_store(&b->next, row + added);
+        atomic_store(&b->done, row + added);
+        if (status != NAVMAP_OK)
+            break;
+        status = pay(b, s, added);
+        if (status == NAVMAP_OK)
+            status = tell(b, &told);
+    }
+    if (status != NAVMAP_OK)
+        note_failure(b, status, b->n);
+    scratch_give(&b->ix->shelf, s);
+    together_end(&t);
+}
+
+/* All rows, by the threads of `crew`. */
+static void add_all(struct batch *b, struct crew *crew)
+{
+    if (!b->options->reproducible)
+        crew_run(crew, b->threads, add_rows, b);
+    else if (store_in_memory(b->ix->store) && !index_flat(b->ix) && !b->replace)
+        add_together(b, crew);
+    else
+        add_rows(b, 0);
+}
+
 /* Rows that are in for certain, from the first on (B3). */
 static uint64_t added(const struct batch *b)
 {
@@ -308,7 +355,7 @@ static navmap_status add_bulk_locked(navmap_index *ix, struct batch *b)
     if (status == NAVMAP_OK) {
         b->aside = ix->store;
         b->ix = to;
-        crew_run(ix->crew, b->threads, add_rows, b);
+        add_all(b, ix->crew);
         b->ix = ix;
         status = bulk_end(ix, to);
     }
@@ -340,7 +387,7 @@ static navmap_status add_batch(navmap_index *ix, struct batch *b)
     navmap_status status = plan(ix, b);
     store_write_end(ix->store);
     TRY(status);
-    crew_run(ix->crew, b->threads, add_rows, b);
+    add_all(b, ix->crew);
     if (store_write_begin(ix->store, 0) == NAVMAP_OK) { /* else nobody is promised anything more */
         unplan(ix, b);
         store_write_end(ix->store);
@@ -368,6 +415,9 @@ navmap_status navmap_add(navmap_index *index, uint64_t n, const float *vectors,
     struct navmap_add_options o;
     TRY(index_check_writer(index, "navmap_add"));
     TRY(index_copy_options(options, sizeof o, "navmap_add_options", &o));
+    if (o.reproducible > 1)
+        return fail(NAVMAP_EINVAL, "navmap_add: reproducible is %u, must be 0 or 1",
+                    o.reproducible);
     TRY(index_check_finite(index, "navmap_add", vectors, n));
     TRY(index_check_range(index, "navmap_add", vectors, n));
     if (n == 0)

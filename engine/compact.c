@@ -105,6 +105,7 @@ static navmap_status choose(struct compaction *c)
                                .row = index_flat(c->ix) ? NULL : row_of,
                                .tick = tick,
                                .ctx = c,
+                               .relinked = c->o.refine != 0,
                                .recode = index_recode(c->ix, c->o.codes, &c->recode)};
     return NAVMAP_OK;
 }
@@ -259,7 +260,10 @@ navmap_status navmap_compact(navmap_index *index, const struct navmap_compact_op
         c.o.codes = 0;
     c.toil =
         (struct toil){.store = index->store, .progress = c.o.progress, .ctx = c.o.progress_ctx};
+    const bool calibrated = store_root_between(index->store).curve_items != 0;
     TRY(compact(&c, &result));
+    if (!c.o.output && calibrated)
+        TRY(index_calibrate_again(index, c.o.num_threads));
     struct store_stats after;
     TRY(store_stats_read(index->store, &after));
     result.bytes_after = c.o.output ? result.bytes_before : allocated(&after);

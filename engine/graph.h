@@ -35,7 +35,7 @@ struct graph {
     uint32_t nslots, ncells;
     uint32_t M, M0;
     uint32_t dying;           /* writer: the slot that the item in hand supersedes, or 0 */
-    uint32_t self;            /* writer: the slot in hand, never a result, or 0 */
+    uint32_t self;            /* the slot in hand, which a beam search does not meet, or 0 */
     bool all_live;            /* nobody asks on the way what is LIVE; see walk.h, K3 */
     bool unsure;              /* writer: that is said although some are DEAD (insert.c, A10) */
     bool live_only;           /* writer: DELETED ones are no results either (repair.c, R5) */

@@ -97,6 +97,14 @@ navmap_status index_search(navmap_index *ix, const char *what, index_searcher *s
                            const struct navmap_search_options *options, uint64_t *ret_labels,
                            float *ret_distances, uint64_t *ret_found) NAVMAP_MUST_USE;
 
+/* calibrate.c: o->ef from o->target_recall, if there is one. */
+navmap_status index_aim(navmap_index *ix, uint64_t k,
+                        struct navmap_search_options *o) NAVMAP_MUST_USE;
+
+/* The measurement of a calibrated index once more, over a graph that is another now.  What fails
+ * leaves the curve that there is, if any, unless the handle is poisoned. */
+navmap_status index_calibrate_again(navmap_index *ix, uint32_t threads) NAVMAP_MUST_USE;
+
 /* query.c: label and exact distance of a slot, if it still is what `word` said (q5). */
 bool index_read_hit(const navmap_index *ix, const struct view *v, const float *query, uint32_t slot,
                     uint32_t word, struct hit *ret_hit);

@@ -26,7 +26,7 @@
  * A11 Where halves are stored, a vector is rounded before anything is computed from it: an item is
  *     linked, coded and compared by the numbers that are read from it later.
  */
-#include "engine/index.h"
+#include "engine/insert.h"
 
 #include <math.h>
 #include <string.h>
@@ -350,21 +350,18 @@ void index_relink(navmap_index *ix, struct scratch *s, uint32_t slot)
 
 /* The label is in, so the promise is kept: before the item ends, so that who holds the write lock
  * exclusively sees the one or the other. */
-static void keep_promise(navmap_index *ix, const struct insert *in)
+void insert_keep_promise(navmap_index *ix, _Atomic uint64_t *promised)
 {
-    uint64_t left = in->promised ? atomic_load(in->promised) : 0;
-    while (left > 0 && !atomic_compare_exchange_weak(in->promised, &left, left - 1))
+    uint64_t left = promised ? atomic_load(promised) : 0;
+    while (left > 0 && !atomic_compare_exchange_weak(promised, &left, left - 1))
         ;
     if (left > 0)
         atomic_fetch_sub(&ix->reserved_labels, 1);
 }
 
-static navmap_status take_place(navmap_index *ix, struct scratch *s, const struct insert *in,
-                                struct graph *g, struct store_item *item)
+/* The graph as an item meets it.  Within the item: before it the file may have grown. */
+static void meet_graph(navmap_index *ix, struct scratch *s, struct graph *g)
 {
-    if (index_flat(ix))
-        return store_item_take(ix->store, 0, item);
-    /* Within the item: before it the file may have grown. */
     graph_of_edit(store_edit(ix->store), &ix->distance, s, g);
     const struct disk_root root = store_root(ix->store);
     g->all_live = root.n_dead <= root.n_live / DEAD_FEW; /* A10 */
@@ -373,6 +370,14 @@ static navmap_status take_place(navmap_index *ix, struct scratch *s, const struc
         g->live_only = true;
         g->unsure = true;
     }
+}
+
+static navmap_status take_place(navmap_index *ix, struct scratch *s, const struct insert *in,
+                                struct graph *g, struct store_item *item)
+{
+    if (index_flat(ix))
+        return store_item_take(ix->store, 0, item);
+    meet_graph(ix, s, g);
     TRY(reserve(ix, s, g));
     return store_item_take(ix->store, in->has_level ? in->level : draw_level(ix, item->number),
                            item);
@@ -395,7 +400,67 @@ navmap_status index_insert(navmap_index *ix, struct scratch *s, const struct ins
     else
         link_item(ix, s, &g, &item);
     if (item.is_new)
-        keep_promise(ix, in);
+        insert_keep_promise(ix, in->promised);
     store_item_end(ix->store, &item);
     return NAVMAP_OK;
+}
+
+/* For together.c ------------------------------------------------------------------------------*/
+
+uint32_t insert_level(const navmap_index *ix, uint64_t number)
+{
+    return draw_level(ix, number);
+}
+
+navmap_status insert_graph(navmap_index *ix, struct scratch *s, uint32_t candidates,
+                           struct graph *ret_graph)
+{
+    meet_graph(ix, s, ret_graph);
+    TRY(reserve(ix, s, ret_graph));
+    return scratch_reserve_build(s, ix->layout, candidates);
+}
+
+void insert_payload(navmap_index *ix, struct scratch *s, const float *vector,
+                    struct store_item *item)
+{
+    const struct layout *l = ix->layout;
+    prepare(ix, s, vector);
+    if (l->code_stride > 0)
+        codes_encode(s->vector, l->dim, l->code_stride, s->code);
+    store_item_payload(ix->store, item, s->code, stored(s));
+}
+
+bool insert_seek(navmap_index *ix, struct scratch *s, const struct graph *g, uint32_t level,
+                 uint64_t entry, uint32_t *ret_n, float *ret_zero)
+{
+    const struct target to = graph_target_node(g, g->self, s->query);
+    *ret_zero = graph_distance(g, &to, g->self);
+    bool reached = find_neighbours(ix, s, g, &to, level, entry, ret_n);
+    for (uint32_t l = 0; l <= level; l++)
+        write_own_row(ix, s, g, l, ret_n[l]);
+    return reached;
+}
+
+bool insert_link_back(navmap_index *ix, struct scratch *s, const struct graph *g, struct near to,
+                      uint32_t level, float zero)
+{
+    return link_back(ix, s, g, to, level, zero);
+}
+
+void insert_force_back(navmap_index *ix, const struct graph *g, uint32_t level, struct near to)
+{
+    force_back(ix, g, level, to);
+}
+
+bool insert_only_way(const struct graph *g, struct scratch *s, uint32_t id, uint32_t slot,
+                     uint32_t level)
+{
+    return id < g->nslots && id != slot && graph_linkable(g, id, level) &&
+           !ways_named(g, s, id, slot, level);
+}
+
+uint32_t insert_keep_ways(const struct graph *g, struct scratch *s, uint32_t slot,
+                          const _Atomic uint32_t *row, uint32_t level, uint32_t n)
+{
+    return ways_keep(g, s, slot, row, level == 0 ? g->M0 : g->M, level, n);
 }

@@ -235,8 +235,8 @@ struct navmap_add_options {
     uint32_t struct_size;
     uint32_t num_threads; /* 0 or 1 = the calling one; more: from the handle's crew */
     uint32_t
-        replace_deleted; /* 1 = new labels take the place of deleted items while there are any */
-    uint32_t reserved;
+        replace_deleted;   /* 1 = new labels take the place of deleted items while there are any */
+    uint32_t reproducible; /* 1 = the graph is the same whatever num_threads is; see below */
     navmap_progress
         *progress; /* NULL = none; on the calling thread, some 20 ms apart, at the end */
     void *progress_ctx;
@@ -251,6 +251,11 @@ struct navmap_add_options {
  * index with allow_replace_deleted a deleted label is updated by such a call only.
  * Up to 4 rows a thread are added by the calling thread alone; so is a batch in which a label
  * occurs twice.
+ * With `reproducible` the graph depends on the index, the seed, the rows and their order only, if
+ * nobody else changes the index meanwhile: rows are added some hundreds at a time, which are linked
+ * to what was there before them.  Threads share that work in a private index and in a bulk load of
+ * a directory; one adds alone where rows give labels new vectors, with replace_deleted, and when a
+ * directory is added to by and by.
  * The batch is validated as a whole first: NAVMAP_EINVAL (a NaN or infinity, or, for halves, a
  * number beyond 65504: row and column in the detail; no number left for implicit labels),
  * NAVMAP_EREPLACE (the two rules above, in hnswlib's words) and NAVMAP_EFULL change nothing.  Later
@@ -296,6 +301,9 @@ struct navmap_search_options {
     navmap_filter_set *set; /* NULL, or labels prepared for this index, in place of a list */
     navmap_filter_set *const *row_sets; /* NULL, or one for each of the nq queries, NULL among them
                                            for those that have none, in place of both */
+    double target_recall; /* 0 = not used; else in the place of ef (which is 0): the one that
+                             navmap_calibrate() found to reach it (navmap_recall.h) */
+    double stop; /* 0 = not used; else walks end early: "Ending early" in navmap_recall.h */
 };
 
 /* The k nearest of each of nq queries (nq x dim), nearest first, ties by label: labels and

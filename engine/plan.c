@@ -59,6 +59,14 @@ uint32_t plan_beam(const struct plan_case *c, double place)
     return beam < (double)c->nslots ? (uint32_t)beam : (uint32_t)c->nslots;
 }
 
+/* The mean of a negative binomial distribution, and one and a half of its deviations. */
+uint32_t plan_place(const struct plan_case *c)
+{
+    double p = share(c), k = (double)c->k;
+    double place = ceil((k + 1.5 * sqrt(k * (1 - p))) / p);
+    return place < UINT32_MAX ? (uint32_t)place : UINT32_MAX;
+}
+
 static struct plan by_scan(void)
 {
     return (struct plan){.way = PLAN_SCAN};

@@ -43,6 +43,8 @@ struct plan {
 
 /* L1, at most nslots. */
 uint32_t plan_beam(const struct plan_case *c, double place);
+/* Where the k-th that passes is among all, by chance; in 14 of 15 cases nearer than that. */
+uint32_t plan_place(const struct plan_case *c);
 struct plan plan_first(const struct plan_case *c);
 /* A walk has ended with `found` that pass in its beam, the k-th of them at `place` (from 1).
  * False: that will do.  True: *plan is what to do instead. */

@@ -77,7 +77,7 @@ void pool_reset(struct pool *p, uint32_t ef, bool plain)
 {
     p->bound = INFINITY;
     p->ef = ef;
-    p->n = p->next = p->n_results = p->n_frontier = 0;
+    p->n = p->next = p->n_results = p->n_frontier = p->stop_at = 0;
     p->heaps = ef > POOL_LINE_MAX || p->wide;
     p->plain = plain;
     p->nearest = (struct pool_entry){INFINITY, 0, 0};
@@ -156,6 +156,21 @@ static void heaps_offer(struct pool *p, struct pool_entry e)
     }
     if (p->n == p->ef)
         p->bound = p->entries[0].dist;
+}
+
+void pool_cut(struct pool *p)
+{
+    const uint32_t at = p->stop_at + (p->n - p->n_results);
+    if (at > p->n)
+        return;
+    const float kth = p->dists[at - 1], limit = kth > 0 ? kth * p->stop : kth;
+    if (!(limit < p->bound))
+        return;
+    p->bound = limit;
+    while (p->dists[p->n - 1] > limit) {
+        p->n--;
+        p->n_results -= p->plain || p->words[p->n] != 0;
+    }
 }
 
 static struct pool_entry line_at(const struct pool *p, uint32_t i)

@@ -14,6 +14,9 @@
  * P4  Memory is bounded: 1 Mi nodes wait at most; beyond that the farthest are forgotten.
  * P5  line: an id has 31 bits, the 32nd says that it was expanded.  Larger indexes have heaps.
  * P6  line: where every node is a result (`plain`), words are not kept; the word of all is 1.
+ * P7  line: with pool_stop(), what is farther than so many times the k-th result is not kept.  The
+ *     k-th only comes nearer, so it would not be expanded by a search that ends there.  Among nodes
+ *     that are no results the k-th is one a few places behind, which only keeps more.
  */
 #ifndef NAVMAP_ENGINE_POOL_H
 #define NAVMAP_ENGINE_POOL_H
@@ -48,6 +51,8 @@ struct pool {
     uint32_t *words;             /* ... and of these, P6 */
     bool plain;                  /* P6 */
     bool wide;                   /* P5 */
+    uint32_t stop_at;            /* P7: k, or 0 = there is no such limit */
+    float stop;                  /* P7: times its distance */
     struct pool_entry *entries;  /* max-heap of results; at the end those of the line as well */
     struct pool_entry *frontier; /* heaps: min-heap; word is unused */
     uint32_t n_frontier;
@@ -59,6 +64,16 @@ navmap_status pool_reserve(struct pool *p, uint32_t ef, uint64_t nslots) NAVMAP_
 void pool_free(struct pool *p);
 /* Empty it for a search of width ef >= 1, at most what was reserved. */
 void pool_reset(struct pool *p, uint32_t ef, bool plain);
+
+/* P7, after a reset: k >= 1 and at most ef, times >= 1.  Heaps take no notice. */
+static inline void pool_stop(struct pool *p, uint32_t k, float times)
+{
+    p->stop_at = k;
+    p->stop = times;
+}
+
+/* P7, on a line: the distances have changed.  Apart, since most searches have no such limit. */
+void pool_cut(struct pool *p);
 
 /* Each id at most once per search.  Costs nothing when dist >= bound. */
 void pool_offer(struct pool *p, float dist, uint32_t id, uint32_t word);

@@ -9,6 +9,9 @@
  * Q2  Fewer than k are returned only after an exact scan found no more.
  * Q5  Where every node counts on the way (plan.h), what the beam holds is looked at when the walk
  *     has ended, nearest first: states, marks or labels.
+ * Q6  `stop` measures by the k-th result.  Where the beam holds others as well that is the one at
+ *     the place where the k-th should be by chance; if it proves to be farther behind, the walk is
+ *     made once more, by the place where it was, and if that will not do, without a limit.
  * Q4  Codes choose, vectors decide: of a walk by codes the best k and half as many again, ten at
  *     least, are measured exactly before the best k are taken.
  */
@@ -134,7 +137,7 @@ static uint32_t sift(struct query *q, struct pool_entry *found, uint32_t n, uint
     for (uint32_t i = 0; i < n && kept < most; i++) {
         struct pool_entry e = found[i];
         e.word = atomic_load_explicit(view_state(q->view, e.id), memory_order_acquire); /* q4 */
-        if (STATE_STATUS(e.word) != SLOT_LIVE ||
+        if (STATE_STATUS(e.word) != SLOT_LIVE || e.id == q->self ||
             (q->filter && !sieve_passes(&q->sieve, e.id, e.word)))
             continue;
         found[kept++] = e;
@@ -225,6 +228,28 @@ static bool scans_exactly(const struct query *q)
            (q->facts.code_stride == 0 || q->facts.asks || (q->facts.marked && !q->sieve.by_slot));
 }
 
+/* Are results chosen when the beam is whole (Q5)? */
+static bool sifts(const struct query *q)
+{
+    return q->plan.way != PLAN_PASSING && (q->filter || q->facts.pass < q->facts.nodes);
+}
+
+/* Q6; and a beam that is wider for what does not pass stays one that can be limited (pool.h,
+ * P7). */
+static void set_limit(struct query *q)
+{
+    q->limit = 0;
+    if (!(q->s->stop > 0) || q->plan.way >= PLAN_HOPS || q->facts.ef > POOL_LINE_MAX)
+        return;
+    if (q->place == 0)
+        q->place = sifts(q) ? plan_place(&q->facts) : (uint32_t)q->k;
+    if (q->place > POOL_LINE_MAX)
+        return;
+    if (q->plan.beam > POOL_LINE_MAX)
+        q->plan.beam = POOL_LINE_MAX;
+    q->limit = q->place <= q->plan.beam ? q->place : 0;
+}
+
 static navmap_status reserve(struct query *q, uint32_t beam)
 {
     TRY(scratch_reserve(q->s, beam, q->g.nslots));
@@ -238,6 +263,7 @@ static navmap_status set_out(struct query *q, uint64_t entry)
     uint32_t slot, level;
     if (q->plan.way == PLAN_SCAN)
         q->plan.beam = (uint32_t)candidates(q, q->g.nslots) + SPARE;
+    set_limit(q);
     TRY(reserve(q, q->plan.beam));
     rank_reset(&s->rank, 1);
     q->walking = q->pooled = q->scanning = false;
@@ -258,6 +284,8 @@ static navmap_status set_out(struct query *q, uint64_t entry)
     q->g.all_live = q->plan.way == PLAN_EVERY;
     q->g.sieve = q->filter && !q->g.all_live ? &q->sieve : NULL;
     walk_begin(&q->walk, &q->g, s, &to, slot, 0, q->plan.beam);
+    if (q->limit > 0)
+        pool_stop(&s->pool, q->limit, s->stop);
     q->walking = true;
     s->tally.walks++;
     return NAVMAP_OK;
@@ -268,6 +296,7 @@ navmap_status query_begin(struct query *q)
     TRY(store_view_begin(q->ix->store, &q->view)); /* q1 */
     const struct view *v = q->view;
     graph_of_view(v, &q->ix->distance, &q->g);
+    q->g.self = q->self;
     q->e0 = view_load64(&view_live(v)->apply_end, memory_order_acquire); /* q2 */
     uint64_t entry = view_load64(&view_root(v)->entry, memory_order_acquire);
     navmap_status status = make_plan(q);
@@ -318,18 +347,28 @@ static void note_seeds(struct query *q, const struct pool_entry *found, uint32_t
         q->seeds[i] = found[i].id;
 }
 
+/* Q6: n pass, the k-th of them at `place`. */
+static bool misjudged(struct query *q, uint64_t n, uint64_t place)
+{
+    if (q->limit == 0 || (n >= q->k && place <= q->limit))
+        return false;
+    q->place = n >= q->k && q->attempts == 0 ? (uint32_t)place : UINT32_MAX;
+    return true;
+}
+
 /* The outcome of an attempt into s->rank, unless another plan promises more: *ret_replan. */
 static uint64_t look(struct query *q, bool *ret_replan)
 {
     uint32_t n;
     struct pool_entry *found = pool_finish(&q->s->pool, &n);
     q->looked = q->plan.way == PLAN_PASSING;
-    if (q->plan.way != PLAN_PASSING && (q->filter || q->facts.pass < q->facts.nodes)) {
+    if (sifts(q)) {
         uint64_t place;
         n = sift(q, found, n, &place);
         q->looked = true;
         note_seeds(q, found, n);
-        *ret_replan = !q->sieve.halt && plan_again(&q->facts, &q->plan, n, place);
+        *ret_replan =
+            !q->sieve.halt && (misjudged(q, n, place) || plan_again(&q->facts, &q->plan, n, place));
         if (*ret_replan)
             return 0;
     }

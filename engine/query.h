@@ -23,8 +23,10 @@ struct query {
     const float *vector;         /* prepared */
     uint64_t k;
     uint32_t ef;
+    uint32_t self; /* a slot of level 0 that is no result and not met on a walk, or 0 */
     /* Zero at first, kept from one attempt to the next: */
     struct plan plan;
+    uint32_t place; /* in the beam, of the result that `stop` measures by; 0 = not yet known (Q6) */
     uint32_t attempts;
     uint32_t seeds[QUERY_SEEDS], n_seeds; /* that passed, in the beam of an attempt */
     /* set by query_begin(): */
@@ -35,10 +37,11 @@ struct query {
     struct target to;
     struct walk walk;
     uint64_t e0;
-    bool scanning; /* query_scan() is to follow */
-    bool walking;  /* there is a walk to go on with */
-    bool looked;   /* at the states of what is in s->pool */
-    bool pooled;   /* s->pool has the outcome, or will have at the end of the walk */
+    uint32_t limit; /* `place`, if this walk may end early by it, else 0 */
+    bool scanning;  /* query_scan() is to follow */
+    bool walking;   /* there is a walk to go on with */
+    bool looked;    /* at the states of what is in s->pool */
+    bool pooled;    /* s->pool has the outcome, or will have at the end of the walk */
 };
 
 /* Fill in the first fields, then begin.  On failure there is nothing to end. */

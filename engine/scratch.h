@@ -56,6 +56,7 @@ struct tally {
 
 struct scratch {
     struct tally tally;
+    float stop; /* of the call under way: navmap_search_options.stop, as pool_stop() takes it */
     struct visited visited;
     struct pool pool;
     struct rank rank;

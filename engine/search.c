@@ -16,6 +16,7 @@
 #include "storage/fail.h"
 
 #define DEFAULT_EF 10u
+#define STOP_MOST 1e6
 #define LANES 2u
 #define ROWS_ALONE 4u /* rows for each thread that are not worth waking one, as hnswlib has it */
 
@@ -53,6 +54,17 @@ static navmap_status check_request(navmap_index *ix, const char *what, uint64_t 
     return index_check_finite(ix, what, queries, nq);
 }
 
+static navmap_status check_stop(const navmap_index *ix, const struct navmap_search_options *o)
+{
+    if (!(o->stop >= 0 && o->stop <= STOP_MOST))
+        return fail(NAVMAP_EINVAL, "stop is %g, must be from 0 (not used) to %g", o->stop,
+                    STOP_MOST);
+    if (o->stop > 0 && ix->distance.space == NAVMAP_IP)
+        return fail(NAVMAP_EINVAL,
+                    "stop is a share of a distance, and inner products are none: leave it 0");
+    return NAVMAP_OK;
+}
+
 static navmap_status check_set(const navmap_index *ix, const char *what,
                                const navmap_filter_set *set)
 {
@@ -87,6 +99,7 @@ struct batch {
     const float *queries;
     uint64_t nq, k, want, live, deleted;
     uint32_t ef;
+    float stop; /* scratch.h */
     uint64_t *ret_labels;
     float *ret_distances;
     uint64_t *ret_found;
@@ -315,8 +328,13 @@ static void answer_rows(void *ctx, uint32_t worker)
     const bool scans = side_by_side(b) && scanned_together(b);
     const uint32_t n = scans ? CODE_SCAN_MOST : side_by_side(b) ? LANES : 1;
     navmap_status status = NAVMAP_OK;
-    for (uint32_t i = 0; i < n && status == NAVMAP_OK; i++)
+    for (uint32_t i = 0; i < n && status == NAVMAP_OK; i++) {
         status = scratch_take(&b->ix->shelf, b->ix->layout, &s[i]);
+        if (status == NAVMAP_OK) {
+            s[i]->stop = b->stop;
+            s[i]->tally = (struct tally){0}; /* of adding */
+        }
+    }
     if (status != NAVMAP_OK)
         fail_batch(b, status);
     else if (scans)
@@ -326,8 +344,10 @@ static void answer_rows(void *ctx, uint32_t worker)
     else
         answer_singly(b, s[0], &b->shorts[worker]);
     for (uint32_t i = 0; i < n; i++) {
-        if (s[i])
+        if (s[i]) {
             count(&b->counts[worker], s[i]);
+            s[i]->stop = 0;
+        }
         scratch_give(&b->ix->shelf, s[i]);
     }
 }
@@ -387,12 +407,15 @@ navmap_status index_search(navmap_index *ix, const char *what, index_searcher *s
     TRY(index_check(ix, what));
     TRY(index_copy_options(options, sizeof o, "navmap_search_options", &o));
     TRY(check_request(ix, what, nq, queries, k, ret_labels, ret_distances));
+    TRY(index_aim(ix, k, &o));
+    TRY(check_stop(ix, &o));
     struct batch b = {.ix = ix,
                       .what = what,
                       .searcher = searcher,
                       .queries = queries,
                       .nq = nq,
                       .k = k,
+                      .stop = (float)(o.stop > 0 ? (1 + o.stop) * (1 + o.stop) : 0),
                       .ret_labels = ret_labels,
                       .ret_distances = ret_distances,
                       .ret_found = ret_found,

@@ -188,7 +188,7 @@ void walk_begin(struct walk *w, const struct graph *g, struct scratch *s, const 
     visited_clear(&s->visited);
     pool_reset(&s->pool, ef, g->all_live);
     visited_test_set(&s->visited, slot);
-    if (g->edit && g->self != 0)
+    if (g->self != 0)
         visited_test_set(&s->visited, g->self);
     hop->ids[0] = slot;
     hop->n = 1;

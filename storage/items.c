@@ -75,6 +75,16 @@ static navmap_status make_room(struct store *s, uint32_t items, uint64_t batch_i
     return status;
 }
 
+navmap_status store_write_room(struct store *s, uint32_t items)
+{
+    const struct disk_root *root = &s->stage.root;
+    TRY(store_check_writable(s));
+    TRY(make_room(s, items, s->batch_items));
+    while (view_slots(s->view) - extent_slots(root->extent) < items)
+        TRY(store_grow(s, atomic_load_explicit(&s->view->nchunks, memory_order_relaxed) + 1));
+    return NAVMAP_OK;
+}
+
 /* The item joins those under way.  item_lock held. */
 static void join(struct store *s, struct store_item *item)
 {

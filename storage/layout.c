@@ -425,6 +425,19 @@ navmap_status layout_read_header(const void *page, uint64_t file_bytes, const ch
     return NAVMAP_OK;
 }
 
+bool layout_curve_sound(const struct disk_root *root)
+{
+    for (uint32_t k = 0; k < LAYOUT_CURVES; k++) {
+        const uint16_t *ef = root->curve_ef[k];
+        if (root->curve_items == 0 && ef[0] != 0)
+            return false;
+        for (uint32_t i = 1; i < LAYOUT_CURVE_POINTS; i++)
+            if (ef[i] != 0 && (ef[i - 1] == 0 || ef[i] < ef[i - 1]))
+                return false;
+    }
+    return true;
+}
+
 uint64_t layout_root_sum(const struct disk_root *root, uint64_t uuid_low)
 {
     return checksum64(root, offsetof(struct disk_root, sum), uuid_low);

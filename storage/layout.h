@@ -10,6 +10,7 @@
 #define NAVMAP_STORAGE_LAYOUT_H
 
 #include <assert.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -112,23 +113,27 @@ static_assert(offsetof(struct disk_header, code_scheme) == 144, "disk_header.cod
 static_assert(offsetof(struct disk_header, sum) == 4088, "disk_header.sum");
 
 struct disk_root {
-    uint64_t lsn;          /*   0: of the commit that wrote this image */
-    uint64_t entry;        /*   8: level<<32 | slot; slot 0 = empty graph */
-    uint64_t extent;       /*  16: nchunks<<32 | nslots (first never-used slot) */
-    uint64_t nuppers;      /*  24: first never-used upper cell */
-    uint64_t max_elements; /*  32: labels allowed; 0 = grows by itself */
-    uint64_t n_live;       /*  40 */
-    uint64_t n_deleted;    /*  48 */
-    uint64_t n_dead;       /*  56 */
-    uint32_t n_free;       /*  64: FREE slots below nslots, without slot 0 */
-    uint32_t n_apart;      /*  68: DELETED slots that are counted out of the graph; a hint */
-    uint64_t inserted;     /*  72: publications so far */
-    uint64_t reserved[5];  /*  80 */
-    uint64_t sum;          /* 120: xxh3_64(bytes 0..119, seed = low half of uuid) */
+    uint64_t lsn;            /*   0: of the commit that wrote this image */
+    uint64_t entry;          /*   8: level<<32 | slot; slot 0 = empty graph */
+    uint64_t extent;         /*  16: nchunks<<32 | nslots (first never-used slot) */
+    uint64_t nuppers;        /*  24: first never-used upper cell */
+    uint64_t max_elements;   /*  32: labels allowed; 0 = grows by itself */
+    uint64_t n_live;         /*  40 */
+    uint64_t n_deleted;      /*  48 */
+    uint64_t n_dead;         /*  56 */
+    uint32_t n_free;         /*  64: FREE slots below nslots, without slot 0 */
+    uint32_t n_apart;        /*  68: DELETED slots that are counted out of the graph; a hint */
+    uint64_t inserted;       /*  72: publications so far */
+    uint32_t curve_items;    /*  80: n_live when the curve was measured; 0 = none was */
+    uint16_t curve_ef[3][6]; /*  84: ef by k (1, 10, 100), then by recall; 0 = not reached */
+    uint64_t sum;            /* 120: xxh3_64(bytes 0..119, seed = low half of uuid) */
 };
 static_assert(sizeof(struct disk_root) == 128, "disk_root is frozen");
 static_assert(offsetof(struct disk_root, n_apart) == 68, "disk_root.n_apart");
 static_assert(offsetof(struct disk_root, inserted) == 72, "disk_root.inserted");
+static_assert(offsetof(struct disk_root, curve_ef) == 84, "disk_root.curve_ef");
+#define LAYOUT_CURVES 3u       /* of k = 1, 10, 100 */
+#define LAYOUT_CURVE_POINTS 6u /* recall .80, .90, .95, .98, .99, .999 */
 
 struct disk_live {
     uint32_t superseded;      /*  0: 1 = a newer generation was committed */
@@ -224,6 +229,8 @@ void layout_read_sealed(const void *page, struct layout_sealed *ret_sealed);
 navmap_status layout_read_header(const void *page, uint64_t file_bytes, const char *path,
                                  struct layout *ret_layout, int *ret_read_only) NAVMAP_MUST_USE;
 
+/* Does the curve keep the rules of FORMAT.md, section 5? */
+bool layout_curve_sound(const struct disk_root *root);
 uint64_t layout_root_sum(const struct disk_root *root, uint64_t uuid_low);
 
 /* vsum of a payload (FORMAT.md, "tag"): label, slot, gen, up, then code row and vector row with

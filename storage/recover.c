@@ -31,6 +31,9 @@ navmap_status store_check_root(const struct store *s, const struct view *v, bool
         return fail(NAVMAP_ECORRUPT,
                     "%s: root at offset %u: checksum expected %016llx, found %016llx", v->path,
                     LAYOUT_ROOT_OFFSET, (unsigned long long)expected, (unsigned long long)root.sum);
+    if (sum && !layout_curve_sound(&root))
+        return fail(NAVMAP_ECORRUPT, "%s: root: recall curve of %u items: its numbers do not rise",
+                    v->path, root.curve_items);
     uint64_t extent = view_load64(&view_root(v)->extent, memory_order_acquire);
     uint64_t entry = view_load64(&view_root(v)->entry, memory_order_acquire);
     uint64_t slots = (uint64_t)extent_chunks(extent) << v->layout.slot_shift;

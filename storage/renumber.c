@@ -241,13 +241,19 @@ struct disk_root renumbering_root(const struct renumbering *c)
     const struct renumber *p = c->p;
     const struct disk_root *old = &p->from->stage.root;
     const uint32_t entry = p->what->entry ? p->to[p->what->entry] : 0;
-    return (struct disk_root){.entry = entry ? ENTRY(TAG_LEVEL(p->up[entry]), entry) : 0,
-                              .extent = EXTENT(p->nchunks, p->nslots),
-                              .nuppers = p->nuppers,
-                              .max_elements = old->max_elements,
-                              .n_live = c->n_live,
-                              .n_deleted = p->what->n - c->n_live,
-                              .inserted = old->inserted};
+    struct disk_root root = *old; /* limit, insertions, curve */
+    root.lsn = root.sum = root.n_dead = 0;
+    root.n_free = root.n_apart = 0;
+    root.entry = entry ? ENTRY(TAG_LEVEL(p->up[entry]), entry) : 0;
+    root.extent = EXTENT(p->nchunks, p->nslots);
+    root.nuppers = p->nuppers;
+    root.n_live = c->n_live;
+    root.n_deleted = p->what->n - c->n_live;
+    if (p->what->recode || p->what->relinked) {
+        root.curve_items = 0;
+        memset(root.curve_ef, 0, sizeof root.curve_ef);
+    }
+    return root;
 }
 
 /* How many bytes of an array are worth writing: what follows is zeros. */

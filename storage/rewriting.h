@@ -31,6 +31,7 @@ struct sealing {
     seal_tick *tick;       /* NULL = none */
     void *ctx;             /* of both */
     const struct recoding *recode; /* NULL = codes stay as they are */
+    bool relinked; /* every row was chosen anew: like other codes, it ends the recall curve */
 };
 
 /* A new generation ------------------------------------------------------------------------------

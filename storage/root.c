@@ -63,6 +63,17 @@ void store_apart_set(struct store *s, uint64_t n)
     store_root_show(s);
 }
 
+navmap_status store_curve_set(struct store *s, const struct disk_root *curve)
+{
+    struct disk_root *root = &s->stage.root;
+    TRY(store_check_writable(s));
+    root->curve_items = curve->curve_items;
+    memcpy(root->curve_ef, curve->curve_ef, sizeof root->curve_ef);
+    s->stage.root_changed = true;
+    store_root_show(s);
+    return NAVMAP_OK;
+}
+
 navmap_status store_resize(struct store *s, uint64_t max_elements)
 {
     struct disk_root *root = &s->stage.root;

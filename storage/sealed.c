@@ -53,6 +53,10 @@ static navmap_status check_root(const struct sealed_file *f, const char *path)
         return fail(NAVMAP_ECORRUPT,
                     "%s: root at offset %u: checksum expected %016" PRIx64 ", found %016" PRIx64,
                     path, LAYOUT_ROOT_OFFSET, expected, r->sum);
+    if (!layout_curve_sound(r))
+        return fail(NAVMAP_ECORRUPT,
+                    "%s: root: recall curve of %" PRIu32 " items: its numbers do not rise", path,
+                    r->curve_items);
     if (extent_chunks(r->extent) != nchunks || nchunks < 1 || nchunks > layout_chunks_max(l))
         return fail(NAVMAP_ECORRUPT,
                     "%s: root: chunks expected %" PRIu64 " (1 to %" PRIu32 "), found %" PRIu32,

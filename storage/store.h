@@ -174,6 +174,9 @@ navmap_status store_item_enter(struct store *s, struct store_item *item) NAVMAP_
  * failure nothing is changed; the item is to be abandoned. */
 navmap_status store_item_take(struct store *s, uint32_t want_level,
                               struct store_item *item) NAVMAP_MUST_USE;
+/* A private index gets room for `items` items, so that none of them makes it move.  Write lock held
+ * exclusively.  NAVMAP_ENOMEM, NAVMAP_EFULL: no slot number is left. */
+navmap_status store_write_room(struct store *s, uint32_t items) NAVMAP_MUST_USE;
 /* Both in one, for who holds the write lock exclusively; on failure nothing is left to abandon. */
 navmap_status store_item_begin(struct store *s, uint64_t label, uint32_t want_level,
                                struct store_item *ret_item) NAVMAP_MUST_USE;
@@ -221,6 +224,8 @@ navmap_status store_mark(struct store *s, uint64_t label, bool deleted) NAVMAP_M
 navmap_status store_remove(struct store *s, uint64_t label) NAVMAP_MUST_USE;
 /* Set max_elements.  Write lock held exclusively.  NAVMAP_EINVAL: fewer than there are labels. */
 navmap_status store_resize(struct store *s, uint64_t max_elements) NAVMAP_MUST_USE;
+/* The recall curve of `curve`, whose other fields are not used.  Write lock held exclusively. */
+navmap_status store_curve_set(struct store *s, const struct disk_root *curve) NAVMAP_MUST_USE;
 
 /* Durable and visible?  Mode full: commits everything staged up to now (or joins the commit of
  * another thread) and checkpoints when the log is long.  Mode manual: returns at once.

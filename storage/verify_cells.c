@@ -43,10 +43,10 @@ static bool check_root_sum(struct verify *v, uint64_t what, struct finding *f)
     if (root.sum != sum)
         return verify_bad(f, "root", 0, ROOT_AT(sum),
                           "checksum: expected %016" PRIx64 ", found %016" PRIx64, sum, root.sum);
-    for (size_t i = 0; i < sizeof(root.reserved) / 8; i++)
-        if (root.reserved[i] != 0)
-            return verify_bad(f, "root", 0, ROOT_AT(reserved) + 8 * i,
-                              "reserved bytes: expected 0, found %016" PRIx64, root.reserved[i]);
+    if (!layout_curve_sound(&root))
+        return verify_bad(f, "root", 0, ROOT_AT(curve_ef),
+                          "recall curve of %" PRIu32 " items: its numbers do not rise",
+                          root.curve_items);
     return true;
 }
 

@@ -231,6 +231,8 @@ class Index:
         values = struct.unpack_from("<8Q2IQ", self.file, PAGE)
         root = dict(zip(names.split(), values, strict=True))
         root["nchunks"], root["nslots"] = divmod(root.pop("extent"), 1 << 32)
+        root["curve_items"], *ef = struct.unpack_from("<I18H", self.file, PAGE + 80)
+        root["curve_ef"] = {k: ef[6 * i : 6 * i + 6] for i, k in enumerate((1, 10, 100))}
         level, slot = divmod(root.pop("entry"), 1 << 32)
         return root | {"entry": {"slot": slot, "level": level} if slot else None}
 
@@ -300,6 +302,9 @@ class Index:
         total = struct.unpack_from("<Q", self.file, PAGE + 120)[0]
         expect("ROOT sum", xxh3_64_intdigest(body, seed=self.h.uuid_low), total)
         expect("ROOT lsn", self.last, root["lsn"])
+        for k, ef in root["curve_ef"].items():
+            reached = [e for e in ef if e] if root["curve_items"] else []
+            expect(f"curve of {k}", sorted(reached) + [0] * (6 - len(reached)), ef)
         counts, owners, uppers = [0, 0, 0, 0], {}, 0
         for slot in range(1, root["nslots"]):
             status, gen = self.state(slot)

@@ -51,12 +51,18 @@ def header(
     return bytes(page)
 
 
-def root(lsn, entry, extent, nuppers, max_elements, live, deleted, dead, free, apart, inserted):
+CURVE = (17, 2, 3, 5, 8, 13, 21, 10, 14, 20, 57, 80, 0, 107, 0, 0, 0, 0, 0)
+
+
+def root(
+    lsn, entry, extent, nuppers, max_elements, live, deleted, dead, free, apart, inserted,
+    curve=(0,) * 19
+):
     """FORMAT.md section 5."""
     body = struct.pack(
         "<8Q2IQ", lsn, entry, extent, nuppers, max_elements, live, deleted, dead, free, apart, inserted
     )
-    body += bytes(40)
+    body += struct.pack("<I18H", *curve)
     return body + struct.pack("<Q", xxh3_64_intdigest(body, seed=UUID_LOW))
 
 
@@ -139,7 +145,7 @@ def main():
     plain = header(dim=100, M=16, slot_shift=10, space=2, ef_construction=200, flags=1)
     coded = header(4, 4, 4, space=0, ef_construction=9, flags=0, code_scheme=1, code_header=8)
     halves = header(101, 16, 10, space=1, ef_construction=200, flags=0, scalar=1)
-    a_root = root(0x0102030405, 3 << 32 | 17, 1 << 32 | 23, 5, 1000, 18, 2, 1, 1, 2, 25)
+    a_root = root(0x0102030405, 3 << 32 | 17, 1 << 32 | 23, 5, 1000, 18, 2, 1, 1, 2, 25, CURVE)
     small = geometry(4, 4, 4, 1, 8)
     vector = struct.pack("<4f", 0.5, -1.25, 3.0, 1e-3)
     a_payload = payload(

@@ -179,7 +179,9 @@ static struct disk_root golden_root(void)
                           .n_dead = 1,
                           .n_free = 1,
                           .n_apart = 2,
-                          .inserted = 25};
+                          .inserted = 25,
+                          .curve_items = 17,
+                          .curve_ef = {{2, 3, 5, 8, 13, 21}, {10, 14, 20, 57, 80}, {107}}};
     r.sum = layout_root_sum(&r, UUID_LOW);
     return r;
 }

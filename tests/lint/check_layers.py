@@ -19,6 +19,7 @@ LIBRARY = ("storage/", "engine/")
 PUBLIC = (
     "engine/navmap.h",
     "engine/navmap_filter.h",
+    "engine/navmap_recall.h",
     "engine/navmap_vacuum.h",
     "storage/status.h",
 )

@@ -12,6 +12,7 @@ from pathlib import Path
 HEADERS = (
     "engine/navmap.h",
     "engine/navmap_filter.h",
+    "engine/navmap_recall.h",
     "engine/navmap_vacuum.h",
     "storage/status.h",
 )

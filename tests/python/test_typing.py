@@ -35,10 +35,12 @@ SIGNATURES = {
         "allow_replace_deleted=False, *, codes='i8', dtype='f32')"
     ),
     "Index.add_items": (
-        "(self, data, ids=None, num_threads=-1, replace_deleted=False, *, progress=None)"
+        "(self, data, ids=None, num_threads=-1, replace_deleted=False, *, progress=None, "
+        "reproducible=False)"
     ),
     "Index.knn_query": (
-        "(self, data, k=1, num_threads=-1, filter=None, *, ef=None, allow_fewer=False)"
+        "(self, data, k=1, num_threads=-1, filter=None, *, ef=None, allow_fewer=False, "
+        "target_recall=None, stop=None)"
     ),
     "Index.explain": "(self, data, k=1, filter=None, *, ef=None)",
     "Index.exact_query": "(self, data, k=1, *, filter=None, num_threads=-1, allow_fewer=False)",
@@ -52,6 +54,7 @@ SIGNATURES = {
         "(self, *, keep_deleted=False, keep_order=False, refine=False, M=None, "
         "ef_construction=None, codes='keep', output=None, directory=False, num_threads=-1, progress=None)"
     ),
+    "Index.calibrate": "(self, *, samples=500, num_threads=-1, progress=None)",
     "Index.close": "(self)",
     "Index.stats": "(self)",
     "Index.set_ef": "(self, ef)",
@@ -83,7 +86,7 @@ SIGNATURES = {
 }
 PROPERTIES = {
     "space", "dim", "M", "ef_construction", "max_elements", "element_count", "ef", "path", "mode",
-    "closed", "deleted_count", "num_threads",
+    "closed", "deleted_count", "calibration", "num_threads",
 }  # fmt: skip
 WRITABLE = {"ef", "num_threads"}
 
@@ -208,22 +211,22 @@ def test_the_extension_takes_nothing_but_exact_arguments(make):
     readonly = one.copy()
     readonly.flags.writeable = False
     for arguments, error in [
-        ((good.astype(np.float64), None, 1, False, None), TypeError),
-        ((good.astype(">f4"), None, 1, False, None), TypeError),
-        ((good.astype(np.int32), None, 1, False, None), TypeError),
-        ((np.zeros((4, 2), np.float32).T, None, 1, False, None), (ValueError, BufferError)),
-        ((good[:, ::2], None, 1, False, None), (ValueError, BufferError)),
-        ((good[0], None, 1, False, None), TypeError),
-        ((good[:, :3].copy(), None, 1, False, None), ValueError),
-        ((good, labels[:1], 1, False, None), ValueError),
-        ((good, labels.astype(np.int64), 1, False, None), TypeError),
-        ((good, labels.astype(np.uint32), 1, False, None), TypeError),
-        ((good, [0, 1], 1, False, None), TypeError),
-        ((b"12345678", None, 1, False, None), TypeError),
+        ((good.astype(np.float64), None, 1, False, None, False), TypeError),
+        ((good.astype(">f4"), None, 1, False, None, False), TypeError),
+        ((good.astype(np.int32), None, 1, False, None, False), TypeError),
+        ((np.zeros((4, 2), np.float32).T, None, 1, False, None, False), (ValueError, BufferError)),
+        ((good[:, ::2], None, 1, False, None, False), (ValueError, BufferError)),
+        ((good[0], None, 1, False, None, False), TypeError),
+        ((good[:, :3].copy(), None, 1, False, None, False), ValueError),
+        ((good, labels[:1], 1, False, None, False), ValueError),
+        ((good, labels.astype(np.int64), 1, False, None, False), TypeError),
+        ((good, labels.astype(np.uint32), 1, False, None, False), TypeError),
+        ((good, [0, 1], 1, False, None, False), TypeError),
+        ((b"12345678", None, 1, False, None, False), TypeError),
         ((good,), TypeError),
-        ((good, labels, -1, False, None), OverflowError),
-        ((good, labels, 2**32, False, None), OverflowError),
-        ((good, labels, None, False, None), TypeError),
+        ((good, labels, -1, False, None, False), OverflowError),
+        ((good, labels, 2**32, False, None, False), OverflowError),
+        ((good, labels, None, False, None, False), TypeError),
     ]:
         with pytest.raises(error):
             handle.add(*arguments)

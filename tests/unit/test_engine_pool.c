@@ -171,6 +171,60 @@ static void test_full_line_of_both(void **state)
     pool_free(&p);
 }
 
+/* P7: what is kept is the nearest results as far as the limit goes, and at least k of them. */
+static void stop_at(struct pool *p, struct rng *r, uint32_t ef, uint32_t k, uint32_t offers,
+                    uint32_t results_in_100)
+{
+    const float times = 1.0f + (float)rng_below(r, 100) / 50;
+    struct node *nodes = malloc(offers * sizeof *nodes);
+    uint32_t n = 0, kept;
+    const bool plain = results_in_100 >= 100;
+    pool_reset(p, ef, plain);
+    pool_stop(p, k, times);
+    for (uint32_t i = 0; i < offers; i++) {
+        const bool result = rng_below(r, 100) < results_in_100;
+        const float dist = (float)rng_below(r, 1u << 20);
+        pool_offer(p, dist, i + 1, plain ? POOL_WORD : result);
+        if (result)
+            nodes[n++] = (struct node){dist, i + 1, true, false};
+    }
+    qsort(nodes, n, sizeof *nodes, compare_nodes);
+    const float limit = n >= k ? nodes[k - 1].dist * times : INFINITY;
+    const bool line = !p->heaps;
+    const struct pool_entry *found = pool_finish(p, &kept);
+    for (uint32_t i = 0; i < kept; i++)
+        assert_true(found[i].dist == nodes[i].dist);
+    assert_true(kept >= (k < n ? k : n) && kept <= ef);
+    if (kept < n && kept < ef)
+        assert_true(nodes[kept].dist > limit);
+    if (plain && line && kept > k)
+        assert_true(found[kept - 1].dist <= limit);
+    free(nodes);
+}
+
+static void test_stop(void **state)
+{
+    (void)state;
+    struct rng r = test_rng();
+    struct pool p = {0};
+    assert_ok(pool_reserve(&p, POOL_LINE_MAX, 3000));
+    for (uint32_t i = 0; i < 3000; i++) {
+        const uint32_t ef = 1 + rng_below(&r, POOL_LINE_MAX);
+        stop_at(&p, &r, ef, 1 + rng_below(&r, ef < 20 ? ef : 20), 1 + rng_below(&r, 400),
+                i % 2 ? 100 : 10 + rng_below(&r, 91));
+    }
+    pool_reset(&p, 5, true); /* a limit of the last search is none of this one's */
+    for (uint32_t i = 1; i <= 5; i++)
+        pool_offer(&p, (float)i, i, POOL_WORD);
+    assert_int_equal(p.n, 5);
+    pool_reset(&p, 5, true); /* distances of codes may be below nothing */
+    pool_stop(&p, 2, 1.5f);
+    for (uint32_t i = 0; i < 5; i++)
+        pool_offer(&p, (float)i - 3, i + 1, POOL_WORD);
+    assert_int_equal(p.n, 2);
+    pool_free(&p);
+}
+
 static void test_equal_distances_keep_their_order(void **state)
 {
     (void)state;
@@ -236,6 +290,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_all_results),
         cmocka_unit_test(test_few_results),
+        cmocka_unit_test(test_stop),
         cmocka_unit_test(test_full_line_of_both),
         cmocka_unit_test(test_equal_distances_keep_their_order),
         cmocka_unit_test(test_frontier_is_cut),

@@ -96,9 +96,13 @@ static void test_root(void **state)
     expect_here("root", 0, ROOT_AT(sum), true);
     expect("root", 0, ROOT_AT(sum), false);
 
-    root->reserved[2] = 1;
+    root->curve_ef[1][0] = 1; /* of no items */
     planted_sum_root(&planted);
-    expect("root", 0, ROOT_AT(reserved) + 16, true);
+    expect("root", 0, ROOT_AT(curve_ef), true);
+    root->curve_items = 5;
+    root->curve_ef[1][2] = 7; /* after a 0 */
+    planted_sum_root(&planted);
+    expect("root", 0, ROOT_AT(curve_ef), true);
     root->lsn++;
     planted_sum_root(&planted);
     expect("root", 0, ROOT_AT(lsn), true);

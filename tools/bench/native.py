@@ -137,7 +137,7 @@ def row_bytes(name: str, dim: int) -> int | None:
     rows are known here."""
     if name in ("hnswlib", "faiss", "usearch", "navmap-f32"):
         return 4 * dim
-    if name == "navmap":  # a byte for each dimension, and scale and norm, in whole lines
+    if name in ("navmap", "navmap-stop"):  # a byte for each dimension, and scale and norm, in whole lines
         return (dim + 8 + 63) // 64 * 64
     return None
 

@@ -55,7 +55,7 @@ class BFIndex(Held):
         """
         vectors = convert.vectors(data, self._dim)
         labels = None if ids is None else convert.row_labels(ids, len(vectors))
-        self._handle.add(vectors, labels, self._crew, False, None)
+        self._handle.add(vectors, labels, self._crew, False, None, False)
 
     def delete_vector(self, label: SupportsIndex) -> None:
         """Forget a label and its vector; the room is free at once.  An unknown one is no error."""

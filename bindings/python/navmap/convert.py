@@ -7,7 +7,7 @@ bounds or rounds in silence, this raises instead.
 import operator
 import os
 from collections.abc import Callable, Sequence, Set
-from typing import Any, SupportsIndex, TypeAlias
+from typing import Any, SupportsFloat, SupportsIndex, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -60,6 +60,13 @@ def parameter(value: SupportsIndex, name: str, least: int, most: int = U32_MAX) 
     if not least <= number <= most:
         raise InvalidInputError(f"{name} must be from {least} to {most}, not {number}")
     return number
+
+
+def real(value: SupportsFloat, name: str) -> float:
+    """A number that need not be an integer.  A string is none, though `float` reads one."""
+    if not hasattr(type(value), "__float__"):
+        raise TypeError(f"{name} must be a number, not {type(value).__name__}")
+    return float(value)
 
 
 def boolean(value: object, name: str) -> bool:

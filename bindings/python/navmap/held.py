@@ -188,6 +188,7 @@ class Held:
         allow_fewer: bool,
         *,
         exact: bool,
+        stop: float = 0.0,
         counts: Labels | None = None,
     ) -> tuple[Labels, Floats]:
         k = convert.size(k, "k")
@@ -207,7 +208,7 @@ class Held:
             raise OutOfMemoryError(f"no memory for the results: {shape[0]} x {k}") from None
         beam = min(max(ef, 1), convert.U32_MAX)  # 0 would be the engine's default, not the least
         fewer = handle.search(
-            exact, queries, beam, threads, sieve, allow_fewer, labels, distances, counts
+            exact, queries, beam, threads, sieve, allow_fewer, labels, distances, counts, stop
         )
         if fewer is not None:
             row, found = fewer

@@ -17,11 +17,11 @@ PyObject *handle_add(PyObject *object, PyObject *args)
     PyObject *vectors_arg, *labels_arg, *progress_arg, *result = NULL;
     Py_buffer vectors = {0}, labels = {0};
     uint32_t num_threads;
-    int replace_deleted;
+    int replace_deleted, reproducible;
     uint64_t added = 0;
 
-    if (!PyArg_ParseTuple(args, "OOO&pO:add", &vectors_arg, &labels_arg, number_u32, &num_threads,
-                          &replace_deleted, &progress_arg))
+    if (!PyArg_ParseTuple(args, "OOO&pOp:add", &vectors_arg, &labels_arg, number_u32, &num_threads,
+                          &replace_deleted, &progress_arg, &reproducible))
         return NULL;
     if (buffer_get(vectors_arg, "vectors", BUFFER_FLOAT32, 2, 0, &vectors) < 0)
         goto release;
@@ -43,6 +43,7 @@ PyObject *handle_add(PyObject *object, PyObject *args)
         .struct_size = sizeof options,
         .num_threads = num_threads,
         .replace_deleted = (uint32_t)replace_deleted,
+        .reproducible = (uint32_t)reproducible,
         .progress = progress_call,
         .progress_ctx = &context,
     };
@@ -75,10 +76,11 @@ PyObject *handle_search(PyObject *object, PyObject *args)
     struct navmap_search_options options = {.struct_size = sizeof options};
     uint32_t ef, num_threads;
     int exact, allow_fewer;
+    double stop = 0;
 
-    if (!PyArg_ParseTuple(args, "pOO&O&OpOO|O:search", &exact, &queries_arg, number_u32, &ef,
+    if (!PyArg_ParseTuple(args, "pOO&O&OpOO|Od:search", &exact, &queries_arg, number_u32, &ef,
                           number_u32, &num_threads, &filter_arg, &allow_fewer, &labels_arg,
-                          &distances_arg, &counts_arg))
+                          &distances_arg, &counts_arg, &stop))
         return NULL;
     if (buffer_get(queries_arg, "queries", BUFFER_FLOAT32, 2, 0, &queries) < 0 ||
         buffer_get(labels_arg, "labels", BUFFER_UINT64, 2, 1, &labels) < 0 ||
@@ -113,6 +115,7 @@ PyObject *handle_search(PyObject *object, PyObject *args)
     options.ef = ef;
     options.allow_fewer = (uint32_t)allow_fewer;
     options.num_threads = num_threads;
+    options.stop = stop;
     struct search_call call = {
         .index = index,
         .search = exact ? navmap_search_exact : navmap_search,

@@ -10,6 +10,7 @@
 #include "bindings/python/src/compact.h"
 #include "bindings/python/src/files.h"
 #include "bindings/python/src/filter_set.h"
+#include "bindings/python/src/recall.h"
 #include "bindings/python/src/report.h"
 #include "bindings/python/src/stats.h"
 #include "bindings/python/src/vacuum.h"
@@ -335,10 +336,10 @@ static PyObject *handle_get_closed(PyObject *object, void *unused)
 
 static PyMethodDef HANDLE_METHODS[] = {
     {"add", handle_add, METH_VARARGS,
-     "add(vectors, labels, num_threads, replace_deleted, progress, /) -> int"},
+     "add(vectors, labels, num_threads, replace_deleted, progress, reproducible, /) -> int"},
     {"search", handle_search, METH_VARARGS,
-     "search(exact, queries, ef, num_threads, filter, allow_fewer, labels, distances, counts, /) "
-     "-> None or (row, found)"},
+     "search(exact, queries, ef, num_threads, filter, allow_fewer, labels, distances, counts, "
+     "stop, /) -> None or (row, found)"},
     {"filter", handle_filter, METH_VARARGS, "filter(labels, deny, /) -> FilterSet"},
     {"filter_look", handle_filter_look, METH_O, "filter_look(filter, /) -> dict"},
     {"delete", handle_delete, METH_O, "delete(label, /)"},
@@ -354,6 +355,10 @@ static PyMethodDef HANDLE_METHODS[] = {
     {"compact", handle_compact, METH_VARARGS,
      "compact(keep_deleted, keep_order, refine, M, ef_construction, codes, output, directory, "
      "num_threads, progress, /) -> dict"},
+    {"calibrate", handle_calibrate, METH_VARARGS,
+     "calibrate(samples, num_threads, progress, /) -> (items, efs)"},
+    {"calibration", handle_calibration, METH_NOARGS, "calibration() -> (items, efs)"},
+    {"ef_for_recall", handle_ef_for_recall, METH_VARARGS, "ef_for_recall(k, recall, /) -> int"},
     {"save", handle_save, METH_VARARGS, "save(path, /)"},
     {"save_fd", handle_save_fd, METH_VARARGS, "save_fd(fd, /)"},
     {"file_bytes", handle_file_bytes, METH_NOARGS, "file_bytes() -> int"},
