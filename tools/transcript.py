@@ -50,6 +50,8 @@ class Shell:
         first = [str(Path(named).resolve().parent)] if named else []
         path = [*first, str(Path(sys.executable).parent), os.environ["PATH"]]
         self.env = os.environ | {"PATH": os.pathsep.join(path), "LC_ALL": "C.UTF-8"}
+        # A thread sanitizer that is preloaded for Python ends shells.
+        self.env.pop("LD_PRELOAD", None)
 
     def __call__(self, command):
         done = subprocess.run(

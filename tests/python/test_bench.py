@@ -259,3 +259,18 @@ def test_memory_limit(rng, tmp_path):
     assert limited["limit_bytes"] < limited["index_bytes"]
     assert limited["each_query"]["waits"] >= limited["each_query"]["faults"]
     assert report["unlimited"]["each_query"]["faults"] <= limited["each_query"]["faults"]
+
+
+def test_turnovers(rng, tmp_path):
+    vectors = rng.standard_normal((600, 16)).astype(np.float32)
+    data = written(tmp_path / "data", base=vectors, queries=vectors[:50] + 0.01, truth=vectors[:0])
+    command = [sys.executable, str(BENCH / "turnovers.py"), "update", "replace", "--data", str(data)]
+    command += ["--items", "500", "--turnovers", "2", "--batch", "100", "--efs", "100"]
+    command += ["--rounds", "1", "--peers", "navmap", "--json", str(tmp_path / "told.json")]
+    told = subprocess.run(command, capture_output=True, text=True)
+    assert told.returncode == 0, told.stderr
+    rows = json.loads((tmp_path / "told.json").read_text())["rows"]
+    assert [row["kind"] for row in rows] == ["update", "replace"]
+    for line in (line for row in rows for line in row["lines"]):
+        assert line["100"]["recall"] > 0.97
+        assert line["100"]["short"] == line["unreachable"] == 0
