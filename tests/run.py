@@ -151,7 +151,8 @@ def run_python(build, stage):
     for found in sorted(build.glob(f"{REPORTS}.*")):
         said = found.read_text(errors="replace")
         if "SUMMARY: " in said or "runtime error: " in said:  # not a mere warning
-            print(f"\n{found}:\n" + "\n".join(said.splitlines()[:80]))
+            # What it is stands first; of pytest's own frames there are too many.
+            print(f"\n{found}:\n" + "\n".join(said.splitlines()[:20]))
             count.failed += 1
     if status != 0 and count.failed == 0:  # crashed, interrupted, or collected nothing
         print(f"run.py: pytest ended with status {status}", file=sys.stderr)
