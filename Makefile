@@ -47,7 +47,7 @@ asan: bootstrap ## every test in short form under the address and undefined-beha
 	@tests/sanitized.sh address,undefined build-asan
 
 .PHONY: tsan
-tsan: bootstrap ## every test in short form under the thread sanitizer
+tsan: bootstrap ## every C test in short form under the thread sanitizer, and those of threads in Python
 	@tests/sanitized.sh thread build-tsan
 
 # make fuzz TARGET=sealed SECONDS=300 SEED=1; without TARGET all of them, one after the other.

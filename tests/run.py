@@ -4,7 +4,7 @@ meson counts programs and pytest counts cases; the closing line of this script c
 both: each cmocka case, each pytest case, what a program says in a line "N passed, N failed", and
 1 for any other test program.
 
-    .venv/bin/python tests/run.py build [--suite NAME ...] [--python] [--stage DIR]
+    .venv/bin/python tests/run.py build [--suite NAME ...] [--python [FILE ...]] [--stage DIR]
         [--differential TIER]
 """
 
@@ -128,7 +128,7 @@ def sanitizer_runtime(name):
     return os.path.realpath(found) if os.path.isabs(found) else None
 
 
-def run_python(build, stage):
+def run_python(build, stage, files):
     env = python_environment(build, stage)
     count = Count()
     if env is None:
@@ -139,7 +139,7 @@ def run_python(build, stage):
     for old in (report, *build.glob(f"{REPORTS}.*")):
         old.unlink(missing_ok=True)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
-    command += [f"--junitxml={report}", "tests/python"]
+    command += [f"--junitxml={report}", *(files or ["tests/python"])]
     status = subprocess.run(command, cwd=ROOT, env=env).returncode
     if report.exists():
         for suite in ElementTree.parse(report).getroot().iter("testsuite"):
@@ -182,14 +182,15 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("build", type=Path, help="a configured and compiled build directory")
     parser.add_argument("--suite", action="append", default=[], help="these meson suites only")
-    parser.add_argument("--python", action="store_true", help="run tests/python too")
+    parser.add_argument("--python", nargs="*", metavar="FILE", help="and these of tests/python, or all")
     parser.add_argument("--stage", type=Path, help="take the package from this staged install")
     parser.add_argument("--differential", metavar="TIER", help="and tests/python/differential")
     args = parser.parse_args()
 
     count = run_c(args.build.resolve(), args.suite)
-    if args.python:
-        count += run_python(args.build.resolve(), args.stage and args.stage.resolve())
+    if args.python is not None:
+        stage = args.stage and args.stage.resolve()
+        count += run_python(args.build.resolve(), stage, args.python)
     if args.differential:
         count += run_differential(args.differential)
     print(f"\n{count}")
