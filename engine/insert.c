@@ -451,16 +451,3 @@ void insert_force_back(navmap_index *ix, const struct graph *g, uint32_t level, 
 {
     force_back(ix, g, level, to);
 }
-
-bool insert_only_way(const struct graph *g, struct scratch *s, uint32_t id, uint32_t slot,
-                     uint32_t level)
-{
-    return id < g->nslots && id != slot && graph_linkable(g, id, level) &&
-           !ways_named(g, s, id, slot, level);
-}
-
-uint32_t insert_keep_ways(const struct graph *g, struct scratch *s, uint32_t slot,
-                          const _Atomic uint32_t *row, uint32_t level, uint32_t n)
-{
-    return ways_keep(g, s, slot, row, level == 0 ? g->M0 : g->M, level, n);
-}

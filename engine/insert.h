@@ -1,6 +1,6 @@
 /* insert.h -- the pieces of an insertion, for who adds many items together (together.c).
  *
- * The write lock is held exclusively in all but the first.  A1..A9 are insert.c's.
+ * The write lock is held exclusively in all but the first.  A1..A11 are insert.c's.
  */
 #ifndef NAVMAP_ENGINE_INSERT_H
 #define NAVMAP_ENGINE_INSERT_H
@@ -26,13 +26,6 @@ bool insert_link_back(navmap_index *ix, struct scratch *s, const struct graph *g
                       uint32_t level, float zero);
 /* A5: nobody did. */
 void insert_force_back(navmap_index *ix, const struct graph *g, uint32_t level, struct near to);
-/* A9: does no neighbour of `id` but `slot` name it, which may be linked to? */
-bool insert_only_way(const struct graph *g, struct scratch *s, uint32_t id, uint32_t slot,
-                     uint32_t level);
-/* The same of all in `row`: into s->row, which is to be that of `slot` and has n ids.  Returns how
- * many there are then. */
-uint32_t insert_keep_ways(const struct graph *g, struct scratch *s, uint32_t slot,
-                          const _Atomic uint32_t *row, uint32_t level, uint32_t n);
 /* A label of those that were promised room is in. */
 void insert_keep_promise(navmap_index *ix, _Atomic uint64_t *promised);
 

@@ -28,6 +28,7 @@
 
 #include "engine/insert.h"
 #include "engine/select.h"
+#include "engine/ways.h"
 #include "storage/fail.h"
 
 #define SHARE 64u        /* T1: at first */
@@ -352,7 +353,8 @@ static void mourn_one(struct together *t, struct scratch *s, struct graph *g, ui
     g->self = 0;
     for (uint32_t i = 0; i < width && r->width > 0; i++) {
         uint32_t id = row_get(ids, i);
-        if (id != 0 && !has(row, width, id) && insert_only_way(g, s, id, slot, level))
+        if (id != 0 && id < g->nslots && id != slot && !has(row, width, id) &&
+            graph_linkable(g, id, level) && !ways_named(g, s, id, slot, level))
             r->lost = true;
         else
             row_put(ids, i, 0);
@@ -383,7 +385,7 @@ static void get_back(struct together *t)
         for (uint32_t i = 0; i < width; i++)
             if (row_get(row, i) != 0)
                 s->row[n++].id = row_get(row, i);
-        n = insert_keep_ways(g, s, link->to, p->ids + (uint64_t)number * g->M0, link->level, n);
+        n = ways_keep(g, s, link->to, p->ids + (uint64_t)number * g->M0, width, link->level, n);
         for (uint32_t i = 0; i < width; i++)
             row_put(row, i, i < n ? s->row[i].id : 0);
     }

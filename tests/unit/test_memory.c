@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "storage/memory.h"
+#include "tests/support/files.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -11,23 +12,6 @@
 #include <stdint.h>
 
 #include <cmocka.h>
-
-/* A file system of a few files, ended by a NULL. */
-struct file {
-    const char *path, *text;
-};
-static const struct file *files;
-
-static bool read_files(const char *path, char *ret_text, uint64_t room)
-{
-    for (const struct file *f = files; f->path; f++) {
-        if (strcmp(f->path, path) == 0) {
-            (void)snprintf(ret_text, room, "%s", f->text);
-            return true;
-        }
-    }
-    return false;
-}
 
 #define told_among(...) told_in_files((const struct file[]){__VA_ARGS__, {NULL, NULL}})
 static uint64_t told_in_files(const struct file *all)

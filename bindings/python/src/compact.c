@@ -30,23 +30,16 @@ PyObject *handle_compact(PyObject *object, PyObject *args)
     navmap_index *index = alone ? handle_enter_alone(self) : handle_enter(self);
     if (index == NULL)
         return NULL;
-    struct progress_context context = {.callable = progress != Py_None ? progress : NULL};
+    struct progress_context context;
     options.keep_deleted = (uint32_t)keep_deleted;
     options.keep_order = (uint32_t)keep_order;
     options.refine = (uint32_t)refine;
     options.output_directory = (uint32_t)directory;
     options.progress = progress_call;
     options.progress_ctx = &context;
-    context.thread = PyEval_SaveThread();
+    progress_begin(&context, progress);
     navmap_status status = navmap_compact(index, &options, &ret);
-    PyEval_RestoreThread(context.thread);
-    if (PyErr_Occurred()) {
-        handle_leave(self);
+    if (progress_end(&context, self, status) < 0)
         return NULL;
-    }
-    PyObject *done = handle_done(self, status);
-    if (done == NULL)
-        return NULL;
-    Py_DECREF(done);
     return fields_dict(&ret, RESULT, FIELDS_COUNT(RESULT));
 }

@@ -17,3 +17,21 @@ int progress_call(void *ctx, uint64_t done, uint64_t total)
     context->thread = PyEval_SaveThread();
     return stop;
 }
+
+void progress_begin(struct progress_context *context, PyObject *callable)
+{
+    context->callable = callable != Py_None ? callable : NULL;
+    context->thread = PyEval_SaveThread();
+}
+
+int progress_end(struct progress_context *context, struct handle *self, navmap_status status)
+{
+    PyEval_RestoreThread(context->thread);
+    if (PyErr_Occurred()) {
+        handle_leave(self);
+        return -1;
+    }
+    PyObject *done = handle_done(self, status);
+    Py_XDECREF(done);
+    return done == NULL ? -1 : 0;
+}

@@ -35,20 +35,13 @@ PyObject *handle_calibrate(PyObject *object, PyObject *args)
     navmap_index *index = handle_enter(self);
     if (index == NULL)
         return NULL;
-    struct progress_context context = {.callable = progress != Py_None ? progress : NULL};
+    struct progress_context context;
     options.progress = progress_call;
     options.progress_ctx = &context;
-    context.thread = PyEval_SaveThread();
+    progress_begin(&context, progress);
     navmap_status status = navmap_calibrate(index, &options, &found);
-    PyEval_RestoreThread(context.thread);
-    if (PyErr_Occurred()) {
-        handle_leave(self);
+    if (progress_end(&context, self, status) < 0)
         return NULL;
-    }
-    PyObject *done = handle_done(self, status);
-    if (done == NULL)
-        return NULL;
-    Py_DECREF(done);
     return curves(&found);
 }
 

@@ -25,19 +25,12 @@ PyObject *handle_vacuum(PyObject *object, PyObject *args)
     navmap_index *index = handle_enter(self);
     if (index == NULL)
         return NULL;
-    struct progress_context context = {.callable = progress != Py_None ? progress : NULL};
+    struct progress_context context;
     options.progress = progress_call;
     options.progress_ctx = &context;
-    context.thread = PyEval_SaveThread();
+    progress_begin(&context, progress);
     navmap_status status = navmap_vacuum(index, &options, &ret);
-    PyEval_RestoreThread(context.thread);
-    if (PyErr_Occurred()) {
-        handle_leave(self);
+    if (progress_end(&context, self, status) < 0)
         return NULL;
-    }
-    PyObject *done = handle_done(self, status);
-    if (done == NULL)
-        return NULL;
-    Py_DECREF(done);
     return fields_dict(&ret, RESULT, FIELDS_COUNT(RESULT));
 }
