@@ -10,15 +10,18 @@
 
 #define GRAPH_INLINE static inline __attribute__((always_inline))
 #define GRAPH_LINE 64u
-#define GRAPH_LINES 8u /* asked for of one row; the hardware streams the rest */
+#define GRAPH_LINES 64u /* asked for of one row: what a page holds */
+#define GRAPH_NEAR 2    /* of the levels of __builtin_prefetch: up to the second-level cache */
 
-/* Ask for the cache lines of a range that begins on one.  gcc 12 merges prefetches of a loop into
- * the first one unless something that it may not reorder stands between them. */
+/* Ask for the cache lines of a range that begins on one.  The second level is near enough, and it
+ * keeps twice as many lines on the way as the first, for which a core would wait (ALGORITHM.md,
+ * Codes).  gcc 12 merges prefetches of a loop into the first one unless something that it may not
+ * reorder stands between them. */
 GRAPH_INLINE void graph_prefetch(const void *p, uint32_t bytes)
 {
     uint32_t n = bytes < GRAPH_LINES * GRAPH_LINE ? bytes : GRAPH_LINES * GRAPH_LINE;
     for (uint32_t i = 0; i < n; i += GRAPH_LINE) {
-        __builtin_prefetch((const char *)p + i);
+        __builtin_prefetch((const char *)p + i, 0, GRAPH_NEAR);
         atomic_signal_fence(memory_order_seq_cst);
     }
 }
