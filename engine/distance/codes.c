@@ -17,30 +17,38 @@
 /* D1: what a kernel reads may be written meanwhile. */
 #define MAY_RACE __attribute__((no_sanitize("thread")))
 
+/* Sizes of finite floats are in the order of their bits, and a compiler that may not reorder floats
+ * makes vectors of integers. */
 static float largest(const float *v, uint32_t dim)
 {
-    float most = 0;
+    int32_t most = 0;
+    float size;
     for (uint32_t i = 0; i < dim; i++) {
-        float size = fabsf(v[i]);
-        most = size > most ? size : most;
+        int32_t bits;
+        memcpy(&bits, &v[i], sizeof bits);
+        bits &= INT32_MAX;
+        most = bits > most ? bits : most;
     }
-    return most;
+    memcpy(&size, &most, sizeof size);
+    return size;
 }
 
-void codes_encode(const float *v, uint32_t dim, uint32_t stride, uint8_t *ret_row)
+void codes_encode(const float *restrict v, uint32_t dim, uint32_t stride, uint8_t *restrict ret_row)
 {
     float most = largest(v, dim), header[2] = {0, 0};
     memset(ret_row, 0, stride);
     if (most < SMALLEST)
         return;
     float inverse = CODE_MOST / most;
-    int64_t norm = 0;
+    /* Two loops that compilers make vectors of. */
+    int8_t *c = (int8_t *)ret_row + CODES_HEADER;
+    int32_t norm = 0; /* 127 * 127 * 65,536 fits */
     for (uint32_t i = 0; i < dim; i++) {
         float x = v[i] * inverse;
-        int32_t c = (int32_t)(x + (x < 0 ? -0.5f : 0.5f));
-        norm += c * c;
-        ret_row[CODES_HEADER + i] = (uint8_t)(int8_t)c;
+        c[i] = (int8_t)(int32_t)(x + copysignf(0.5f, x));
     }
+    for (uint32_t i = 0; i < dim; i++)
+        norm += c[i] * c[i];
     header[0] = most / CODE_MOST;
     header[1] = header[0] * header[0] * (float)norm;
     memcpy(ret_row, header, sizeof header);
