@@ -13,7 +13,8 @@
  *     the place where the k-th should be by chance; if it proves to be farther behind, the walk is
  *     made once more, by the place where it was, and if that will not do, without a limit.
  * Q4  Codes choose, vectors decide: of a walk by codes the best k and half as many again, ten at
- *     least, are measured exactly before the best k are taken.
+ *     least, are measured exactly before the best k are taken; those behind the k-th only as far as
+ *     the rounding of codes leaves it open whether they are nearer.
  */
 #include "engine/query.h"
 
@@ -28,6 +29,7 @@
 #define ATTEMPTS 6        /* q6: when re-used slots were dropped, or by another plan */
 #define MORE_AT_LEAST 10u /* Q4 */
 #define MORE_SCANNED 32u  /* the same of a scan, beside twice k: few are left behind then */
+#define DOUBTS 4.0f       /* Q4: standard deviations, of either of two distances */
 #define SPARE 8u          /* that are looked at beyond those, should some go meanwhile */
 
 bool index_read_hit(const navmap_index *ix, const struct view *v, const float *query, uint32_t slot,
@@ -82,12 +84,30 @@ static uint64_t candidates(const struct query *q, uint64_t n)
     return m < n ? m : n;
 }
 
+/* Of n candidates, `most` at most: up to the last that may be among the k best (Q4). */
+static uint64_t in_doubt(const struct query *q, const struct pool_entry *found, uint64_t most)
+{
+    if (q->facts.code_stride == 0 || most <= q->k)
+        return most;
+    float reach = -INFINITY;
+    uint64_t n = q->k;
+    for (uint64_t i = 0; i < most; i++) {
+        const float d = found[i].dist;
+        const float doubt = DOUBTS * codes_doubt(q->to.code, view_code(q->view, found[i].id), d);
+        if (i < q->k)
+            reach = d + doubt > reach ? d + doubt : reach;
+        else if (!(d - doubt > reach))
+            n = i + 1;
+    }
+    return n;
+}
+
 /* q5 and q6: exact distances of the walk's results, the best k first in s->rank. */
 static void rerank(struct query *q, const struct pool_entry *found, uint32_t n)
 {
     struct rank *rank = &q->s->rank;
     const bool coded = q->facts.code_stride > 0;
-    uint64_t want = candidates(q, n);
+    uint64_t want = in_doubt(q, found, candidates(q, n));
     bool all = false, checked = false, unique = true;
     rank_reset(rank, n ? n : 1);
     ask_for(q, found, want);

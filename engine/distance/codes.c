@@ -72,24 +72,45 @@ void codes_prepare(uint32_t space, const uint8_t *row, uint32_t stride,
     memcpy(header, ret_query->c, sizeof header);
     memset(ret_query->c, 0, CODES_HEADER);
     ret_query->stride = stride;
+    ret_query->scale = header[0];
+    ret_query->norm = header[1];
     ret_query->weight = space == NAVMAP_L2 ? 1.0f : 0.0f;
     ret_query->base = space == NAVMAP_L2 ? header[1] : 1.0f;
     ret_query->mult = space == NAVMAP_L2 ? 2.0f * header[0] : header[0];
+}
+
+MAY_RACE static inline void read_header(const uint8_t *row, float *ret)
+{
+#ifdef DISTANCE_TSAN_BUILD
+    uint8_t first[CODES_HEADER];
+    for (uint32_t i = 0; i < CODES_HEADER; i++)
+        first[i] = __atomic_load_n(row + i, __ATOMIC_RELAXED);
+    memcpy(ret, first, sizeof first);
+#else
+    memcpy(ret, row, CODES_HEADER);
+#endif
+}
+
+float codes_doubt(const struct codes_query *query, const uint8_t *row, float dist)
+{
+    float header[2];
+    read_header(row, header);
+    const float mine = query->scale * query->scale, other = header[0] * header[0];
+    const float far = dist > 0 ? dist : 0;
+    const float spread =
+        query->weight > 0 ? 4 * far * (mine + other) : mine * header[1] + other * query->norm;
+    return sqrtf(spread / 12); /* of what is even over one step */
 }
 
 MAY_RACE static float scalar_one(const struct codes_query *q, const uint8_t *row)
 {
     float header[2];
     int32_t dot = 0;
+    read_header(row, header);
 #ifdef DISTANCE_TSAN_BUILD
-    uint8_t first[CODES_HEADER];
-    for (uint32_t i = 0; i < CODES_HEADER; i++)
-        first[i] = __atomic_load_n(row + i, __ATOMIC_RELAXED);
-    memcpy(header, first, sizeof header);
     for (uint32_t i = CODES_HEADER; i < q->stride; i++)
         dot += q->c[i] * (int8_t)__atomic_load_n(row + i, __ATOMIC_RELAXED);
 #else
-    memcpy(header, row, sizeof header);
     for (uint32_t i = 0; i < q->stride; i++) /* whole lines, so that it becomes vectors */
         dot += q->c[i] * (int8_t)row[i];
 #endif

@@ -46,6 +46,7 @@
 struct codes_query {
     float base, weight, mult;
     uint32_t stride;
+    float scale, norm;               /* of the row that it was */
     _Alignas(CODES_LINE) int8_t c[]; /* stride bytes (O3) */
 };
 
@@ -62,6 +63,10 @@ typedef void codes_many_fn(const struct codes_query *query, const uint8_t *const
 /* The row of a vector.  Finite input; one whose elements are all below 1e-35 in size is coded as
  * zero. */
 void codes_encode(const float *v, uint32_t dim, uint32_t stride, uint8_t *ret_row);
+/* By how much `dist`, from a query to a row by their codes, is usually off: the standard deviation,
+ * were each element's rounding error by chance.  An error of e a dimension changes a square of a
+ * difference x by 2 x e, and a product by the other factor times e. */
+float codes_doubt(const struct codes_query *query, const uint8_t *row, float dist);
 /* The query of a row, which may be one that is being rewritten (O2); `space` is enum
  * navmap_space. */
 void codes_prepare(uint32_t space, const uint8_t *row, uint32_t stride,

@@ -183,13 +183,62 @@ static void test_largest(void **state)
     free(q);
 }
 
+/* Of distances by codes: how much they are off, in the doubt that codes_doubt() tells. */
+static double off_by(uint32_t space, uint32_t dim, struct rng *r, double *ret_worst)
+{
+    enum { PAIRS = 300 };
+    const uint32_t stride = stride_of(dim);
+    uint8_t *row = lines(stride);
+    struct codes_query *q = lines(codes_query_bytes(stride));
+    double squares = 0;
+    for (uint32_t pair = 0; pair < PAIRS; pair++) {
+        float a[784], b[784], got;
+        double exact = space == NAVMAP_L2 ? 0 : 1;
+        for (uint32_t i = 0; i < dim; i++) {
+            a[i] = rng_normal(r);
+            b[i] = a[i] + 0.5f * rng_normal(r);
+            double difference = (double)a[i] - b[i];
+            exact += space == NAVMAP_L2 ? difference * difference : -(double)a[i] * b[i];
+        }
+        codes_encode(a, dim, stride, row);
+        codes_prepare(space, row, stride, q);
+        codes_encode(b, dim, stride, row);
+        codes_many_scalar(q, (const uint8_t *const *)&row, 1, &got);
+        double off = fabs(got - exact) / (double)codes_doubt(q, row, got);
+        squares += off * off / PAIRS;
+        *ret_worst = off > *ret_worst ? off : *ret_worst;
+    }
+    free(row);
+    free(q);
+    return sqrt(squares);
+}
+
+static void test_doubt(void **state)
+{
+    (void)state;
+    static const uint32_t some[] = {8, 100, 784};
+    struct rng r = test_rng();
+    for (uint32_t d = 0; d < 3; d++)
+        for (uint32_t space = NAVMAP_L2; space <= NAVMAP_IP; space++) {
+            double worst = 0, usual = off_by(space, some[d], &r, &worst);
+            if (!(usual > 0.7 && usual < 1.4 && worst < 5))
+                fail_msg("dim %u, space %u: usually %.2f, at worst %.2f", some[d], space, usual,
+                         worst);
+        }
+    uint8_t *row = lines(64);
+    struct codes_query *q = lines(codes_query_bytes(64));
+    codes_encode((const float[4]){1, 2, 3, 4}, 4, 64, row);
+    codes_prepare(NAVMAP_L2, row, 64, q);
+    assert_true(codes_doubt(q, row, -1e-7f) == 0.0f); /* what rounding may make of nothing */
+    free(row);
+    free(q);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_rows),
-        cmocka_unit_test(test_zero),
-        cmocka_unit_test(test_levels),
-        cmocka_unit_test(test_largest),
+        cmocka_unit_test(test_rows),    cmocka_unit_test(test_zero),  cmocka_unit_test(test_levels),
+        cmocka_unit_test(test_largest), cmocka_unit_test(test_doubt),
     };
     n_levels = distance_levels(levels);
     for (uint32_t i = 0; i < n_levels; i++)
