@@ -6,7 +6,8 @@
  * a row of neighbours.  Here COUNT rows of a size, each beginning at a cache line where the size is
  * a multiple of one, are read in random order.  A row's lines are asked for (prefetched) so many
  * rows ahead and a word of each line is read: nothing is computed, no set of visited rows kept, no
- * candidate sorted.  The best over 4 to 32 rows ahead is the machine's limit, and rows scored a
+ * candidate sorted.  The best over 4 to 32 rows ahead, asked for into the first level of the cache
+ * or into the second, which may keep more on the way, is the machine's limit, and rows scored a
  * second over it the share of it that a search reaches.  With small pages and with huge ones, where
  * the kernel gives them, and by one thread and several, each on a processor of its own: what more
  * threads bring here is the most that they can bring a search.
@@ -45,7 +46,7 @@ struct reader {
     const unsigned char *rows;
     uint64_t count, seed, done;
     double taken, seconds;
-    uint32_t bytes, ahead;
+    uint32_t bytes, ahead, into; /* a level of the cache: 1 or 2 */
     int processor; /* -1 = any */
 };
 
@@ -72,10 +73,13 @@ static const unsigned char *draw(const struct reader *r, uint64_t *state)
     return r->rows + row * r->bytes;
 }
 
-static void ask_for(const unsigned char *row, uint32_t bytes)
+static void ask_for(const unsigned char *row, uint32_t bytes, uint32_t into)
 {
     for (uint32_t at = 0; at < bytes; at += LINE) {
-        __builtin_prefetch(row + at);
+        if (into == 1)
+            __builtin_prefetch(row + at, 0, 3);
+        else
+            __builtin_prefetch(row + at, 0, 2);
         atomic_signal_fence(memory_order_seq_cst); /* gcc 12 drops all but the first without it */
     }
 }
@@ -92,7 +96,7 @@ static void *read_rows(void *of)
         (void)pthread_setaffinity_np(pthread_self(), sizeof one, &one);
     }
     for (uint32_t i = 0; i < r->ahead; i++)
-        ask_for(ring[i] = draw(r, &state), r->bytes);
+        ask_for(ring[i] = draw(r, &state), r->bytes, r->into);
     const double start = now();
     do {
         for (uint32_t turn = 0; turn < 512; turn++)
@@ -103,7 +107,7 @@ static void *read_rows(void *of)
                     memcpy(&word, row + at, sizeof word);
                     sum += word;
                 }
-                ask_for(ring[i] = draw(r, &state), r->bytes);
+                ask_for(ring[i] = draw(r, &state), r->bytes, r->into);
             }
         r->done += (uint64_t)512 * r->ahead;
         r->taken = now() - start;
@@ -114,7 +118,7 @@ static void *read_rows(void *of)
 
 /* Rows a second by `threads` threads; 0 when one cannot be started. */
 static double rows_per_second(const unsigned char *rows, uint32_t bytes, uint32_t ahead,
-                              uint32_t threads)
+                              uint32_t into, uint32_t threads)
 {
     struct reader readers[THREADS_MAX] = {0};
     pthread_t ids[THREADS_MAX];
@@ -135,6 +139,7 @@ static double rows_per_second(const unsigned char *rows, uint32_t bytes, uint32_
                                            .seconds = args.seconds,
                                            .bytes = bytes,
                                            .ahead = ahead,
+                                           .into = into,
                                            .processor = processor};
         if (pthread_create(&ids[started], NULL, read_rows, &readers[started]) != 0)
             break;
@@ -190,16 +195,16 @@ static uint64_t huge_bytes(void)
     return (uint64_t)sum * 1024;
 }
 
-static void print_row(uint32_t bytes, bool huge, uint32_t threads, uint32_t ahead, double rate,
-                      bool first)
+static void print_row(uint32_t bytes, bool huge, uint32_t threads, uint32_t ahead,
+                      uint32_t into, double rate, bool first)
 {
     if (args.json)
         printf("%s\n  {\"bytes\": %u, \"huge\": %s, \"threads\": %u, \"ahead\": %u, "
-               "\"rows_per_second\": %.0f}",
-               first ? "" : ",", bytes, huge ? "true" : "false", threads, ahead, rate);
+               "\"into\": %u, \"rows_per_second\": %.0f}",
+               first ? "" : ",", bytes, huge ? "true" : "false", threads, ahead, into, rate);
     else
-        printf("%6u  %5s  %7u  %5u  %10.1f  %8.2f\n", bytes, huge ? "huge" : "4K", threads, ahead,
-               rate / 1e6, rate * bytes / 1e9);
+        printf("%6u  %5s  %7u  %5u  %4u  %10.1f  %8.2f\n", bytes, huge ? "huge" : "4K", threads,
+               ahead, into, rate / 1e6, rate * bytes / 1e9);
     (void)fflush(stdout);
 }
 
@@ -215,8 +220,8 @@ static int run(void)
     if (args.json)
         printf("{\"count\": %" PRIu64 ", \"rows\": [", args.count);
     else
-        printf("%" PRIu64 " rows\n%6s  %5s  %7s  %5s  %10s  %8s\n", args.count, "bytes", "pages",
-               "threads", "ahead", "Mrows/s", "GB/s");
+        printf("%" PRIu64 " rows\n%6s  %5s  %7s  %5s  %4s  %10s  %8s\n", args.count, "bytes",
+               "pages", "threads", "ahead", "into", "Mrows/s", "GB/s");
     for (int huge = 0; huge < 2; huge++) {
         unsigned char *rows = room(bytes, huge);
         if (!rows) {
@@ -227,15 +232,18 @@ static int run(void)
         for (uint32_t i = 0; i < args.nbytes; i++)
             for (uint32_t threads = 1; threads <= args.threads; threads *= 2) {
                 double best = 0;
-                uint32_t best_ahead = 0;
-                for (uint32_t a = 0; a < NAHEADS; a++) {
-                    const double rate = rows_per_second(rows, args.bytes[i], aheads[a], threads);
+                uint32_t best_ahead = 0, best_into = 0;
+                for (uint32_t a = 0; a < 2 * NAHEADS; a++) {
+                    const uint32_t ahead = aheads[a / 2], into = 1 + a % 2;
+                    const double rate =
+                        rows_per_second(rows, args.bytes[i], ahead, into, threads);
                     if (rate > best) {
                         best = rate;
-                        best_ahead = aheads[a];
+                        best_ahead = ahead;
+                        best_into = into;
                     }
                 }
-                print_row(args.bytes[i], huge, threads, best_ahead, best, first);
+                print_row(args.bytes[i], huge, threads, best_ahead, best_into, best, first);
                 first = false;
             }
         in_order = sequential(rows, bytes);
