@@ -33,6 +33,9 @@ def test_reaches_what_was_asked_for(private, rng):
         labels = private.knn_query(queries, k=10, target_recall=target)[0]
         recall = np.mean([np.isin(a, b).mean() for a, b in zip(labels, truth, strict=True)])
         assert recall > target - 0.02
+    told = [private.explain(queries, k=10, target_recall=target) for target in (0.9, 0.99)]
+    assert told[0]["measured"] < told[1]["measured"]
+    assert told[1] == private.explain(queries, k=10, ef=found["ef"][10][0.99])
     one = private.knn_query(queries[0], k=10, target_recall=np.float32(0.99))[0]
     assert np.array_equal(one, labels[:1])
 
@@ -68,6 +71,9 @@ def test_stop(private, rng):
         found[stop] = np.mean([np.isin(a, b).mean() for a, b in zip(labels, truth, strict=True)])
     assert found[0.05] < found[None] == found[1000]
     assert found[0.5] > found[None] - 0.02
+    whole, early = (private.explain(queries, k=5, ef=100, stop=stop) for stop in (None, 0.05))
+    assert early["measured"] < 0.7 * whole["measured"]
+    assert 200 * 5 <= early["exact"] <= 200 * 15
     one = private.knn_query(queries[7], k=5, ef=100, stop=1000)[0]
     assert np.array_equal(one[0], labels[7])
     for wrong in (-0.1, 1e9, float("nan")):

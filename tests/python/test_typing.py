@@ -42,7 +42,7 @@ SIGNATURES = {
         "(self, data, k=1, num_threads=-1, filter=None, *, ef=None, allow_fewer=False, "
         "target_recall=None, stop=None)"
     ),
-    "Index.explain": "(self, data, k=1, filter=None, *, ef=None)",
+    "Index.explain": "(self, data, k=1, filter=None, *, ef=None, target_recall=None, stop=None)",
     "Index.exact_query": "(self, data, k=1, *, filter=None, num_threads=-1, allow_fewer=False)",
     "Index.mark_deleted": "(self, label)",
     "Index.unmark_deleted": "(self, label)",

@@ -47,7 +47,7 @@ struct reader {
     uint64_t count, seed, done;
     double taken, seconds;
     uint32_t bytes, ahead, into; /* a level of the cache: 1 or 2 */
-    int processor; /* -1 = any */
+    int processor;               /* -1 = any */
 };
 
 static atomic_uint_fast64_t sink; /* so that reads are not for nothing */
@@ -195,8 +195,8 @@ static uint64_t huge_bytes(void)
     return (uint64_t)sum * 1024;
 }
 
-static void print_row(uint32_t bytes, bool huge, uint32_t threads, uint32_t ahead,
-                      uint32_t into, double rate, bool first)
+static void print_row(uint32_t bytes, bool huge, uint32_t threads, uint32_t ahead, uint32_t into,
+                      double rate, bool first)
 {
     if (args.json)
         printf("%s\n  {\"bytes\": %u, \"huge\": %s, \"threads\": %u, \"ahead\": %u, "
@@ -235,8 +235,7 @@ static int run(void)
                 uint32_t best_ahead = 0, best_into = 0;
                 for (uint32_t a = 0; a < 2 * NAHEADS; a++) {
                     const uint32_t ahead = aheads[a / 2], into = 1 + a % 2;
-                    const double rate =
-                        rows_per_second(rows, args.bytes[i], ahead, into, threads);
+                    const double rate = rows_per_second(rows, args.bytes[i], ahead, into, threads);
                     if (rate > best) {
                         best = rate;
                         best_ahead = ahead;

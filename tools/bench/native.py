@@ -8,6 +8,7 @@ brings unless --hnswlib-headers says where they are, for the processor this runs
 It is a module of compare.py.
 """
 
+import functools
 import json
 import os
 import pathlib
@@ -22,14 +23,18 @@ from sweep import Child, Failed, say
 HERE = pathlib.Path(__file__).resolve().parent
 HNSWLIB = "hnswlib==0.8.0"
 COUNTERS = ("distances", "rows", "exact")
-PROGRAMS = ("navmap", "hnswlib")  # that have a program which does without Python
+PROGRAMS = ("navmap", "navmap-stop", "hnswlib")  # that have a program which does without Python
+STOP_EF, STOP_PART = 1024, 4000  # of navmap-stop (peers.NavmapStop)
 
 
 class Program(Child):
     """search_time --serve or hnswlib_time, which take lines of numbers for commands."""
 
     def _line(self, do: str, of: dict[str, Any]) -> str:
-        return f"{of['ef']} {of['k']} {of['threads']} {of['mode']} {of['seconds']}\n"
+        ef, stop = of["ef"], 0.0
+        if self.name == "navmap-stop":
+            ef, stop = STOP_EF, ef / STOP_PART
+        return f"{ef} {of['k']} {of['threads']} {of['mode']} {of['seconds']} {stop}\n"
 
     def __call__(self, do: str, **arguments: Any) -> dict[str, Any]:
         os.sched_setaffinity(self.process.pid, arguments["processors"])
@@ -83,16 +88,21 @@ def _hnswlib(run: Any, counting: bool) -> Program:
     return Program("hnswlib", command, run.out / "hnswlib_time.log")
 
 
-def _navmap(run: Any) -> Program:
-    command = [str(program(run.args.programs, "search_time")), str(run.kept_at("navmap"))]
+def _navmap(run: Any, name: str) -> Program:
+    command = [str(program(run.args.programs, "search_time")), str(run.kept_at(name))]
     command += ["--queries", str(run.data.queries), "--serve"]
-    return Program("navmap", command, run.out / "search_time.log")
+    return Program(name, command, run.out / f"search_time-{name}.log")
+
+
+def _starts(counting: bool) -> dict[str, Any]:
+    starts = {name: functools.partial(_navmap, name=name) for name in ("navmap", "navmap-stop")}
+    return starts | {"hnswlib": functools.partial(_hnswlib, counting=counting)}
 
 
 def children(run: Any, brackets: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The programs, in the place of workers, for those libraries that have one."""
     started: dict[str, Any] = {}
-    start = {"navmap": _navmap, "hnswlib": lambda run: _hnswlib(run, False)}
+    start = _starts(counting=False)
     for name in PROGRAMS:
         if name in brackets:
             try:
@@ -106,9 +116,9 @@ def children(run: Any, brackets: dict[str, Any]) -> tuple[dict[str, Any], dict[s
 def counters(run: Any, brackets: dict[str, Any], k: int) -> dict[str, Any]:
     """Of navmap, whose search tells its caller in C, and of hnswlib, by a distance that counts (if
     it is measured from C++ anyway: else it would have to be compiled for this alone)."""
-    start = {"navmap": _navmap}
-    if "native" in run.args.modes:
-        start["hnswlib"] = lambda run: _hnswlib(run, True)
+    start = _starts(counting=True)
+    if "native" not in run.args.modes:
+        del start["hnswlib"]
     told: dict[str, Any] = {}
     for name in start.keys() & brackets.keys():
         try:

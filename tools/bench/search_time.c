@@ -9,7 +9,7 @@
  * neighbours a query took.  One warm round goes before.
  *
  * --serve is for compare.py, which has several programs measured in turns: a line on standard input
- * is "EF K THREADS single|batch SECONDS", the line of JSON that answers it has those figures. */
+ * is "EF K THREADS single|batch SECONDS STOP", the line of JSON that answers it has those figures. */
 #include <getopt.h>
 #include <inttypes.h>
 #include <stdbool.h>
@@ -24,17 +24,18 @@
 
 static const char usage[] =
     "usage: search_time INDEX --queries FILE.npy [--k N] [--ef N,N,...] [--threads N]\n"
-    "                   [--seconds S] [--rounds N] [--max-queries N] [--serve]\n"
+    "                   [--stop S] [--seconds S] [--rounds N] [--max-queries N] [--serve]\n"
     "\n"
     "  INDEX          a directory, or a file that save_index wrote\n"
     "  --queries      float32, as NumPy writes it\n"
     "  --k N          neighbours of each, 10 unless told\n"
     "  --ef N,...     beam widths, 10,20,40,80,160,320 unless told\n"
+    "  --stop S       searches end early (navmap_search_options.stop), not unless told\n"
     "  --threads N    that share a batch, 1 unless told\n"
     "  --seconds S    that one point takes, 0.5 unless told\n"
     "  --rounds N     of the whole table, the best of which counts; 3 unless told\n"
     "  --max-queries  only the first N\n"
-    "  --serve        answer lines of \"EF K THREADS single|batch SECONDS\"\n";
+    "  --serve        answer lines of \"EF K THREADS single|batch SECONDS STOP\"\n";
 
 enum { EFS_MAX = 64 };
 
@@ -42,7 +43,7 @@ static struct {
     const char *index, *queries;
     uint64_t max_queries;
     uint32_t k, threads, rounds, ef[EFS_MAX], nef;
-    double seconds;
+    double seconds, stop;
     bool serve;
 } args = {.max_queries = UINT64_MAX,
           .k = 10,
@@ -142,14 +143,15 @@ static int by_size(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-static bool measure(uint32_t ef, uint64_t k, uint32_t threads, bool single, double seconds,
-                    struct point *ret_point)
+static bool measure(uint32_t ef, double stop, uint64_t k, uint32_t threads, bool single,
+                    double seconds, struct point *ret_point)
 {
     struct navmap_search_counts counts = {0};
     const struct navmap_search_options options = {.struct_size = sizeof options,
                                                   .ef = ef,
                                                   .num_threads = threads,
                                                   .allow_fewer = 1,
+                                                  .stop = stop,
                                                   .ret_counts = &counts};
     double passes = 0, taken;
     const double start = now(CLOCK_MONOTONIC), used = now(CLOCK_PROCESS_CPUTIME_ID);
@@ -181,13 +183,14 @@ static int serve(void)
     while (fgets(line, sizeof line, stdin)) {
         uint32_t ef, threads;
         uint64_t k;
-        double seconds;
+        double seconds, stop;
         struct point at;
-        if (sscanf(line, "%" SCNu32 " %" SCNu64 " %" SCNu32 " %15s %lf", &ef, &k, &threads, mode,
-                   &seconds) != 5 ||
+        if (sscanf(line, "%" SCNu32 " %" SCNu64 " %" SCNu32 " %15s %lf %lf", &ef, &k, &threads,
+                   mode, &seconds, &stop) != 6 ||
             k == 0 || k > 65536)
-            printf("{\"error\": \"not EF K THREADS MODE SECONDS\"}\n");
-        else if (!make_room(k) || !measure(ef, k, threads, !strcmp(mode, "single"), seconds, &at))
+            printf("{\"error\": \"not EF K THREADS MODE SECONDS STOP\"}\n");
+        else if (!make_room(k) ||
+                 !measure(ef, stop, k, threads, !strcmp(mode, "single"), seconds, &at))
             printf("{\"error\": \"a search failed: see standard error\"}\n");
         else
             printf("{\"qps\": %.1f, \"qps_cpu\": %.1f, \"p50_us\": %.2f, \"p99_us\": %.2f, "
@@ -206,8 +209,8 @@ static int print_table(void)
     for (uint32_t round = 0; round <= args.rounds; round++) /* the first warms up */
         for (uint32_t i = 0; i < args.nef; i++)
             for (int single = 0; single < 2; single++) {
-                if (!measure(args.ef[i], args.k, args.threads, single, round ? args.seconds : 0,
-                             &at))
+                if (!measure(args.ef[i], args.stop, args.k, args.threads, single,
+                             round ? args.seconds : 0, &at))
                     return 2;
                 if (round && at.qps > best[i][single].qps)
                     best[i][single] = at;
@@ -253,11 +256,17 @@ static bool efs(char *text)
 static int parse(int argc, char **argv)
 {
     static const struct option options[] = {
-        {"queries", required_argument, NULL, 'q'}, {"k", required_argument, NULL, 'k'},
-        {"ef", required_argument, NULL, 'e'},      {"threads", required_argument, NULL, 't'},
-        {"seconds", required_argument, NULL, 's'}, {"rounds", required_argument, NULL, 'r'},
-        {"serve", no_argument, NULL, 'S'},         {"max-queries", required_argument, NULL, 'm'},
-        {"help", no_argument, NULL, 'h'},          {NULL, 0, NULL, 0},
+        {"queries", required_argument, NULL, 'q'},
+        {"k", required_argument, NULL, 'k'},
+        {"ef", required_argument, NULL, 'e'},
+        {"threads", required_argument, NULL, 't'},
+        {"seconds", required_argument, NULL, 's'},
+        {"rounds", required_argument, NULL, 'r'},
+        {"serve", no_argument, NULL, 'S'},
+        {"max-queries", required_argument, NULL, 'm'},
+        {"stop", required_argument, NULL, 'p'},
+        {"help", no_argument, NULL, 'h'},
+        {NULL, 0, NULL, 0},
     };
     bool fine = true;
     int c;
@@ -276,6 +285,8 @@ static int parse(int argc, char **argv)
             fine &= number(optarg, UINT64_MAX, &args.max_queries);
         else if (c == 's')
             fine &= sscanf(optarg, "%lf", &args.seconds) == 1;
+        else if (c == 'p')
+            fine &= sscanf(optarg, "%lf", &args.stop) == 1;
         else if (c == 'S')
             args.serve = true;
         else if (c == 'h')

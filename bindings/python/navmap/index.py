@@ -454,6 +454,8 @@ class Index(Saved):
         filter: FilterLike | None = None,
         *,
         ef: SupportsIndex | None = None,
+        target_recall: float | None = None,
+        stop: float | None = None,
     ) -> dict[str, int]:
         """Which ways a `knn_query` of these arguments goes, and what that costs: it is made, by one
         thread, and what it did is counted over all its rows.
@@ -465,8 +467,11 @@ class Index(Saved):
         """
         names = ("measured", "expanded", "exact", "scanned", "walks", "hops", "scans")
         counts = np.zeros(len(names), np.uint64)
+        if target_recall is not None:
+            ef = self._aim(k, target_recall, ef)
         beam = self._ef if ef is None else convert.size(ef, "ef")
-        self._search(data, k, beam, 1, filter, True, exact=False, counts=counts)
+        share = 0.0 if stop is None else convert.real(stop, "stop")
+        self._search(data, k, beam, 1, filter, True, exact=False, counts=counts, stop=share)
         return dict(zip(names, counts.tolist(), strict=True))
 
     # Calibrating ------------------------------------------------------------------------------
