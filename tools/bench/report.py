@@ -124,6 +124,8 @@ def _build(results: dict[str, Any]) -> str:
                 ]
             )
         title = f"Building in memory, threads: {threads}"
+        if results["settings"]["clock"] == "cpu":
+            title += " (processor time over threads)"
         text += table(
             title, ["library", "seconds", "items/s", f"it / {first}", "memory grown, MB"], rows
         )

@@ -84,10 +84,15 @@ class Worker:
         self.peer.index = None
         gc.collect()
         before = memory()
-        started = time.perf_counter()
+        started, used = time.perf_counter(), time.process_time()
         self.peer.build(vectors, threads)
-        taken = time.perf_counter() - started
-        return {"seconds": taken, "memory_before": before, "memory": memory()}
+        taken, used = time.perf_counter() - started, time.process_time() - used
+        return {
+            "seconds": taken,
+            "processor_seconds": used,
+            "memory_before": before,
+            "memory": memory(),
+        }
 
     def save(self, path: str) -> dict[str, Any]:
         """Under another name first: an interrupted save is not taken for an index later."""
