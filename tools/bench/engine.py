@@ -31,6 +31,7 @@ import os
 import pathlib
 import statistics
 import tempfile
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -246,11 +247,13 @@ def durable(run: Setting) -> dict[str, Any]:
         common.pin(threads)
         result: dict[str, Any] = {"threads": threads, "items": len(run.base)}
         seconds: dict[str, list[float]] = {form: [] for form in forms}
+        used: dict[str, list[float]] = {form: [] for form in forms}
         closing = []
         for number, form in common.in_turns(run.args.rounds, tuple(forms)):
             with tempfile.TemporaryDirectory(dir=run.args.scratch, prefix="durable-") as folder:
                 os.sync()  # what earlier rounds wrote is not to be waited for in this one
                 index = forms[form](pathlib.Path(folder) / "index")
+                before = time.process_time()
                 seconds[form].append(
                     common.seconds_of(
                         common.add_in_batches,
@@ -261,16 +264,22 @@ def durable(run: Setting) -> dict[str, Any]:
                         run.args.batch,
                     )
                 )
+                used[form].append(time.process_time() - before)
                 if form == "durable":
                     closing.append(common.seconds_of(index.close))
                 del index
-            common.say(f"{form}, {threads} threads, round {number}: {seconds[form][-1]:.1f} s")
+            common.say(
+                f"{form}, {threads} threads, round {number}: {seconds[form][-1]:.1f} s, "
+                f"{used[form][-1]:.1f} s of processor time"
+            )
         for form in forms:
             result[form] = {
                 "seconds": seconds[form],
                 "seconds_median": statistics.median(seconds[form]),
+                "processor_seconds": used[form],
             }
         result["close_seconds"] = closing
+        result["ratio_of_processor_time"] = common.ratios(*(used[form] for form in forms))
         result["ratio"] = common.ratios(*(seconds[form] for form in forms))  # of times
         results.append(result)
     common.unpin()
