@@ -1,7 +1,8 @@
 /* order_walks.c -- walks by chance over a graph that is about to be ordered.
  *
- * An item is the query, and its walk begins there: what leads to it from afar is not what matters,
- * and the beam is narrow, so that it costs little.
+ * An item is the query.  Its walk comes down to level 0 as any does, by the rows of the upper levels
+ * as they were: what is passed on the way in would be missing in one that begins at the item.  The
+ * beam is narrow, so that it costs little; a wide one gains nothing (ALGORITHM.md).
  */
 #include <stdlib.h>
 #include <string.h>
@@ -9,7 +10,7 @@
 #include "engine/order.h"
 #include "storage/fail.h"
 
-#define BEAM 40u
+#define BEAM 32u
 #define BLOCK 16u /* walks that a thread takes at a time */
 
 struct walks {
@@ -25,11 +26,15 @@ static void walk_to(const struct walks *w, struct scratch *s, uint32_t item, uin
     struct graph g = r->g;
     g.self = r->slots[item];
     const struct target to = graph_target_node(&g, g.self, s->query);
-    uint32_t node = g.self, n = 0, found;
+    uint32_t node = g.self, n = 0, found, top;
+    if (graph_entry(&g, store_root(r->ix->store).entry, &node, &top))
+        node = graph_descend(&g, s, &to, node, top, 0);
+    if (!regraph_keeps(r, node))
+        node = g.self;
     visited_clear(&s->visited);
     pool_reset(&s->pool, BEAM, true);
     (void)visited_test_set(&s->visited, node);
-    ret[n++] = item + 1;
+    ret[n++] = r->item[node];
     do {
         const uint32_t *row = regraph_row0(r, r->item[node] - 1);
         found = 0;
