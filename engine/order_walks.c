@@ -1,8 +1,8 @@
 /* order_walks.c -- walks by chance over a graph that is about to be ordered.
  *
- * An item is the query.  Its walk comes down to level 0 as any does, by the rows of the upper levels
- * as they were: what is passed on the way in would be missing in one that begins at the item.  The
- * beam is narrow, so that it costs little; a wide one gains nothing (ALGORITHM.md).
+ * An item is the query.  Its walk comes down to level 0 as any does, by the rows of the upper
+ * levels as they were: in one that begins at the item what is passed on the way would be missing.
+ * The beam is narrow, so that it costs little; a wide one gains nothing (ALGORITHM.md).
  */
 #include <stdlib.h>
 #include <string.h>
