@@ -36,36 +36,40 @@ static navmap_status ordered_some(void *ctx, uint32_t done)
     return toil_tell(&c->toil);
 }
 
-static navmap_status order_items(struct compaction *c)
+/* Walks read codes most, or vectors where there are none. */
+static navmap_status choose_order(struct compaction *c)
 {
-    const struct regraph *r = &c->r;
-    const uint64_t words = (uint64_t)r->n * r->g.M0;
-    uint32_t *rows = malloc((words + 1) * sizeof *rows);
-    uint32_t *nodes = malloc(((size_t)r->n + 1) * sizeof *nodes);
+    struct regraph *r = &c->r;
+    const struct layout *l = c->ix->layout;
+    struct bisect_sets sets[2] = {
+        {.words = r->rows, .n = r->n, .width = r->g.M0, .number = r->item, .own = true}};
+    TRY(order_walks(r, c->o.num_threads, &sets[1]));
+    uint32_t *items = malloc(((size_t)r->n + 1) * sizeof *items);
     uint8_t *levels = malloc((size_t)r->n + 1);
     navmap_status status = NAVMAP_OK;
     c->toil.total += r->n;
-    if (!rows || !nodes || !levels) {
+    if (!items || !levels) {
         status = fail(NAVMAP_ENOMEM, "no memory to order %u items", r->n);
     } else {
-        for (uint64_t i = 0; i < words; i++)
-            rows[i] = r->item[r->rows[i]]; /* item 0 of slot 0: none */
         for (uint32_t i = 0; i < r->n; i++)
             levels[i] = (uint8_t)TAG_LEVEL(edit_up(r->g.edit, r->slots[i]));
         const struct order_graph g = {.n = r->n,
-                                      .width = r->g.M0,
-                                      .rows = rows,
-                                      .entry = r->item[r->entry] - 1,
+                                      .sets = sets,
+                                      .n_sets = 2,
                                       .levels = levels,
+                                      .first = 1,
+                                      .stride = l->code_stride ? l->code_stride : l->vec_stride,
+                                      .crew = c->ix->crew,
+                                      .threads = c->o.num_threads,
                                       .tick = ordered_some,
                                       .ctx = c};
-        status = order_nodes(&g, nodes);
+        status = order_items(&g, items);
     }
-    free(levels);
     for (uint32_t i = 0; i < r->n && status == NAVMAP_OK; i++)
-        c->slots[i] = r->slots[nodes[i]];
-    free(rows);
-    free(nodes);
+        c->slots[i] = r->slots[items[i]];
+    free((void *)(uintptr_t)sets[1].words);
+    free(items);
+    free(levels);
     return status;
 }
 
@@ -118,7 +122,7 @@ static navmap_status arrange(struct compaction *c)
     TRY(regraph_fill(&c->r, c->o.num_threads, &c->toil));
     if (c->o.refine && c->r.n > 0)
         TRY(regraph_refine(&c->r, c->o.num_threads));
-    return c->o.keep_order || c->r.n == 0 ? NAVMAP_OK : order_items(c);
+    return c->o.keep_order || c->r.n == 0 ? NAVMAP_OK : choose_order(c);
 }
 
 static navmap_status write_private(struct store *s, struct store *from, const struct sealing *what)

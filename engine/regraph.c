@@ -139,25 +139,58 @@ static uint32_t fill_up(struct scratch *s, uint32_t n, uint32_t kept, uint32_t l
     return kept;
 }
 
+/* Each link that goes is followed up by the nearest behind it, diverse or not, but no copy: by the
+ * heuristic alone much of what leads from one cluster to another would be lost, and of what leads
+ * to those whom few know. */
+static uint32_t follow_up(const struct graph *g, struct scratch *s, uint32_t n_behind,
+                          uint32_t kept, uint32_t width)
+{
+    const struct target to = graph_target_node(g, g->self, s->pair);
+    float zero = graph_distance(g, &to, g->self);
+    select_sort(s->aside, n_behind);
+    for (uint32_t i = 0; i < n_behind && kept < width; i++) {
+        struct near c = s->aside[i];
+        bool have = c.dist == zero;
+        for (uint32_t j = 0; j < kept && !have; j++)
+            have = s->row[j].id == c.id;
+        if (!have)
+            s->row[kept++] = c;
+    }
+    return kept;
+}
+
+static struct near nearest_of(const struct near *near, uint32_t n)
+{
+    struct near best = near[0];
+    for (uint32_t i = 1; i < n; i++)
+        best = near[i].dist < best.dist ? near[i] : best;
+    return best;
+}
+
 static uint32_t mend(const struct regraph *r, const struct graph *g, struct scratch *s,
                      uint32_t level, uint32_t *ids, uint32_t n_ids)
 {
     const uint32_t width = level == 0 ? g->M0 : g->M;
     const struct target to = graph_target_node(g, g->self, s->query);
-    uint32_t kept = 0, n = 0;
+    uint32_t kept = 0, n = 0, n_behind = 0;
     visited_clear(&s->visited);
     for (uint32_t i = 0; i < n_ids; i++)
         if (!visited_test_set(&s->visited, ids[i]) && usable(r, g, ids[i], level))
             s->row[kept++] = near_to(g, &to, ids[i]);
-    for (uint32_t i = 0; i < n_ids; i++)
+    for (uint32_t i = 0; i < n_ids; i++) {
+        uint32_t before = n;
         if (!regraph_keeps(r, ids[i]))
             n = collect_behind(r, g, s, &to, ids[i], level, n);
+        if (n > before)
+            s->aside[n_behind++] = nearest_of(s->near + before, n - before);
+    }
     if (kept + n < width / 4)
         n = collect_by_search(r, g, s, &to, level, kept);
     select_sort(s->near, n);
     kept = fill(g, s, n, kept, width, false);
     kept = fill(g, s, n, kept, width, true);
     kept = fill_up(s, n, kept, n_ids - n_ids / 4);
+    kept = follow_up(g, s, n_behind, kept, width);
     for (uint32_t i = 0; i < kept; i++)
         ids[i] = s->row[i].id;
     return kept;

@@ -6,8 +6,8 @@
  *
  * B1  A row that names nobody who is left out is taken as it is.  One that does keeps the others,
  *     and what those left out linked to are the candidates for the room, by the heuristic
- *     (FreshDiskANN's consolidation); if next to nothing is in sight, a search from the entry finds
- *     candidates.
+ *     (FreshDiskANN's consolidation), and then, diverse or not, the nearest behind each of them; if
+ *     next to nothing is in sight, a search from the entry finds candidates.
  * B2  Each live item is reached by a walk over level 0 from the entry, as far as that can be had:
  *     one that is not is taken in by the nearest that is, in the place of a link to one that others
  *     name too.

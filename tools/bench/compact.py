@@ -18,7 +18,8 @@ queries/s   at --level recall, one thread, one call with all queries: measured a
             that others on the machine cost less; caches are shared with them all the same.
 pages       4 KiB pages that one query reads from the disk (major faults) when no page of the index
             is in the page cache.  Huge pages are turned off for it, and the system reads nothing
-            ahead where navmap has mapped.
+            ahead where navmap has mapped.  By array: pages of each that are in the page cache after
+            the query and were not before (mincore).
 
 What was built is kept in --cache, and found there by the next run.
 """
@@ -42,11 +43,16 @@ import common
 import navmap
 from common import K
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+import dump  # noqa: E402
+
 DIM = 128
 BALL = 100
 SEED = 20261126
 EFS = (10, 12, 14, 16, 20, 24, 30, 40, 60, 80, 100, 120, 140, 160, 180, 200, 240, 300)
 NO_HUGE_PAGES = 15  # MADV_NOHUGEPAGE
+ARRAYS = ("state", "row", "upper", "tag", "code", "vec")
+CHUNK0 = 65536
 FRESH, COMPACTED = "built anew", "compacted"
 
 
@@ -186,16 +192,51 @@ def small_pages() -> None:
                     raise OSError(ctypes.get_errno(), "madvise")
 
 
-def cold_pages(path: pathlib.Path, queries: np.ndarray, ef: int) -> list[int]:
-    found = []
+class Arrays:
+    """Which array each page of a data file belongs to, and which pages are in the page cache."""
+
+    def __init__(self, path: pathlib.Path) -> None:
+        (self.path,) = path.glob("data-*.navmap")
+        self.bytes = self.path.stat().st_size
+        with open(self.path, "rb") as file:
+            geometry = dump.Header(file.read(dump.PAGE)).g
+        begin = [geometry[f"off_{name}"] // mmap.PAGESIZE for name in ARRAYS]
+        chunk = geometry["chunk_bytes"] // mmap.PAGESIZE
+        page = np.arange(-(-self.bytes // mmap.PAGESIZE)) - CHUNK0 // mmap.PAGESIZE
+        self.of = np.searchsorted(begin, page % chunk, side="right") - 1
+        self.of[page < 0] = len(ARRAYS)
+
+    def cached(self) -> np.ndarray:
+        libc = ctypes.CDLL(None, use_errno=True)
+        told = np.zeros(len(self.of), dtype=np.uint8)
+        with open(self.path, "rb") as file, mmap.mmap(
+            file.fileno(), self.bytes, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE
+        ) as room:
+            at = ctypes.c_char.from_buffer(room)
+            out = told.ctypes.data_as(ctypes.c_void_p)
+            failed = libc.mincore(ctypes.byref(at), ctypes.c_size_t(self.bytes), out)
+            del at
+        if failed:
+            raise OSError(ctypes.get_errno(), "mincore")
+        return (told & 1).astype(bool)
+
+
+def cold_pages(
+    path: pathlib.Path, queries: np.ndarray, ef: int
+) -> tuple[list[int], dict[str, float]]:
+    found, by_array = [], np.zeros(len(ARRAYS) + 1)
+    arrays = Arrays(path)
     for query in queries:
         forget(path)
         with navmap.open(path) as index:
             small_pages()
+            known = arrays.cached()
             before = resource.getrusage(resource.RUSAGE_SELF).ru_majflt
             index.knn_query(query, K, ef=ef, num_threads=1)
             found.append(resource.getrusage(resource.RUSAGE_SELF).ru_majflt - before)
-    return found
+            come = arrays.of[arrays.cached() & ~known]
+            by_array += np.bincount(come, minlength=len(by_array))
+    return found, dict(zip(ARRAYS, (by_array / len(queries)).round(1).tolist()))
 
 
 # ----------------------------------------------------------------------------------------------
@@ -222,8 +263,10 @@ def measure(run: Setting) -> dict[str, Any]:
         index.close()
     for name, path in paths.items():
         ef = around(report["recall"][name], run.args.level)[1]
-        pages = cold_pages(path, run.queries[-run.args.cold :], ef)
-        report["pages"][name] = {"ef": ef, "median": statistics.median(pages), "each": pages}
+        pages, arrays = cold_pages(path, run.queries[-run.args.cold :], ef)
+        report["pages"][name] = {
+            "ef": ef, "median": statistics.median(pages), "each": pages, "arrays": arrays
+        }
     return report
 
 
@@ -253,6 +296,10 @@ def show(run: Setting, report: dict[str, Any]) -> None:
         "queries/s, compacted / built anew", common.RATIO, [common.show_ratio(report["ratio"])]
     )
     told, pages = report["compact"], report["pages"]
+    common.table("cold pages by array, mean", ["", *ARRAYS], [
+        [name, *(f"{pages[name]['arrays'][array]:,.1f}" for array in ARRAYS)]
+        for name in (FRESH, COMPACTED)
+    ])
     print(f"\ncold pages, built anew / compacted: "
           f"{pages[FRESH]['median'] / pages[COMPACTED]['median']:.2f}")
     print(f"compacting: {told['seconds']:.1f} s, {told['cpu_seconds']:.1f} s of processor time")
