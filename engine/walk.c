@@ -140,17 +140,18 @@ static bool general_step(struct walk *w)
 }
 
 /* The level was settled once (distance.h); its kernel tells which one it is. */
-static walk_step_fn *fast_step(const struct distance *d)
+static walk_step_fn *fast_step(const struct distance *d, bool staged)
 {
 #if defined(__x86_64__)
     if (d->codes == codes_many_avx2)
-        return walk_step_avx2;
+        return staged ? walk_staged_avx2 : walk_step_avx2;
     if (d->codes == codes_many_avx512)
-        return walk_step_avx512;
+        return staged ? walk_staged_avx512 : walk_step_avx512;
     if (d->codes == codes_many_vnni)
-        return walk_step_vnni;
+        return staged ? walk_staged_vnni : walk_step_vnni;
 #endif
     (void)d;
+    (void)staged;
     return NULL;
 }
 
@@ -182,8 +183,8 @@ void walk_begin(struct walk *w, const struct graph *g, struct scratch *s, const 
     struct hop *hop = &s->hops[0];
     *w = (struct walk){
         .g = g, .s = s, .to = *to, .level = level, .asks = &s->asks, .step = general_step};
-    walk_step_fn *fast = fast_step(g->distance);
-    if (fast && level == 0 && to->code && is_mapped(g) && !g->sieve)
+    walk_step_fn *fast = fast_step(g->distance, !is_mapped(g));
+    if (fast && level == 0 && to->code && !g->sieve)
         make_fast(w, fast);
     visited_clear(&s->visited);
     pool_reset(&s->pool, ef, g->all_live);

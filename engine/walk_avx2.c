@@ -6,6 +6,7 @@
 
 #define WALK_TARGET __attribute__((target("avx2,bmi,bmi2")))
 #define WALK_STEP walk_step_avx2
+#define WALK_STAGED walk_staged_avx2
 #define WALK_FOUR codes_avx2_four
 #include "engine/walk_vectors.inc"
 

@@ -6,6 +6,7 @@
 
 #define WALK_TARGET __attribute__((target("avx2,bmi,bmi2," CODES_BW)))
 #define WALK_STEP walk_step_avx512
+#define WALK_STAGED walk_staged_avx512
 #define WALK_FOUR codes_avx512_four_bw
 #include "engine/walk_vectors.inc"
 

@@ -8,6 +8,10 @@
 bool walk_step_avx2(struct walk *w);
 bool walk_step_avx512(struct walk *w);
 bool walk_step_vnni(struct walk *w);
+/* The same where the stage may have rows and codes. */
+bool walk_staged_avx2(struct walk *w);
+bool walk_staged_avx512(struct walk *w);
+bool walk_staged_vnni(struct walk *w);
 
 /* walk.c: offer a node of which more than its distance has to be asked. */
 void walk_offer(struct walk *w, float d, uint32_t id);

@@ -6,6 +6,7 @@
 
 #define WALK_TARGET __attribute__((target("avx2,bmi,bmi2," CODES_VNNI)))
 #define WALK_STEP walk_step_vnni
+#define WALK_STAGED walk_staged_vnni
 #define WALK_FOUR codes_avx512_four_vnni
 #include "engine/walk_vectors.inc"
 

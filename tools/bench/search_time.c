@@ -9,7 +9,8 @@
  * neighbours a query took.  One warm round goes before.
  *
  * --serve is for compare.py, which has several programs measured in turns: a line on standard input
- * is "EF K THREADS single|batch SECONDS STOP", the line of JSON that answers it has those figures. */
+ * is "EF K THREADS single|batch SECONDS STOP", the line of JSON that answers it has those
+ * figures. */
 #include <getopt.h>
 #include <inttypes.h>
 #include <stdbool.h>
