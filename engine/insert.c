@@ -325,7 +325,7 @@ static void link_item(navmap_index *ix, struct scratch *s, struct graph *g, stru
     g->unsure = g->all_live && (g->unsure || g->dying != 0);
     place(ix, s, g, &to, item->level, item);
     if (g->dying != 0)
-        ways_secure(ix, s, g);
+        ways_bridge(ix, s, g);
 }
 
 navmap_status index_relink_room(navmap_index *ix, struct scratch *s, uint32_t slot)
