@@ -171,8 +171,9 @@ static void find_bridges(const struct graph *g, struct scratch *s, uint32_t n)
     }
 }
 
-/* The slots that the one that dies names and that may be linked to, into s->ids; how many. */
-static uint32_t left_behind(const struct graph *g, struct scratch *s)
+/* The LIVE slots that the one that goes names, into s->ids; how many.  `namers`: of these only
+ * those that name it. */
+static uint32_t left_behind(const struct graph *g, struct scratch *s, bool namers)
 {
     uint32_t *ids = s->ids, n = graph_copy_row(g, g->dying, 0, ids), kept = 0;
     for (uint32_t i = 0; i < n; i++) {
@@ -180,14 +181,15 @@ static uint32_t left_behind(const struct graph *g, struct scratch *s)
         __builtin_prefetch((const void *)view_state(g->view, ids[i]));
     }
     for (uint32_t i = 0; i < n; i++)
-        if (graph_linkable(g, ids[i], 0))
+        if (ids[i] != g->self && ids[i] != g->dying && edit_status(g->edit, ids[i]) == SLOT_LIVE &&
+            (!namers || row_names(graph_edit_row(g, ids[i], 0), g->M0, g->dying)))
             ids[kept++] = ids[i];
     return kept;
 }
 
-void ways_bridge(navmap_index *ix, struct scratch *s, const struct graph *g)
+void ways_bridge(navmap_index *ix, struct scratch *s, const struct graph *g, bool again)
 {
-    const uint32_t n = left_behind(g, s);
+    const uint32_t n = left_behind(g, s, again);
     uint32_t given = 0;
     find_bridges(g, s, n);
     for (uint32_t i = 0; i < n; i++)
@@ -199,8 +201,14 @@ void ways_bridge(navmap_index *ix, struct scratch *s, const struct graph *g)
             (void)name_instead(ix, g, id, to);
             named = name_instead(ix, g, to, id);
         }
-        if (!named && given < g->M && edit_status(g->edit, id) == SLOT_LIVE &&
-            !ways_named(g, s, id, g->dying, 0))
+        if (!named && given < g->M && !ways_named(g, s, id, g->dying, 0))
             given += ways_give(ix, s, g, id);
     }
+    if (n == 0 || again)
+        return;
+    store_node_lock(ix->store, g->dying);
+    _Atomic uint32_t *row = store_row_edit(ix->store, g->dying, 0);
+    for (uint32_t i = 0; i < g->M0; i++)
+        row_put(row, i, i < n ? s->row[i].id : 0);
+    store_node_unlock(ix->store, g->dying);
 }

@@ -61,11 +61,9 @@ class Meter:
     def told(self, part: float = 1.0) -> dict[str, float]:
         """Of the last part of the batches: microseconds a row, and searches a row."""
         first = int(len(self.rows) * (1 - part))
-        taken, rows = sum(self.times[first:]), sum(self.rows[first:])
-        return {
-            "us": 1e6 * taken / rows,
-            "searches": taken * self.run.few / sum(self.paces[first:]) / rows,
-        }
+        row = sum(self.times[first:]) / sum(self.rows[first:])
+        search = sum(self.paces[first:]) / len(self.paces[first:]) / self.run.few
+        return {"us": 1e6 * row, "searches": row / search}
 
 
 def measure(index: Any, run: argparse.Namespace, vector_of: np.ndarray) -> dict[str, Any]:
