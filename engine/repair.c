@@ -35,7 +35,7 @@
 #define DEAD_MIN 1024u
 #define DEAD_SHARE 8u
 #define ENOUGH(width) ((width) / 2) /* links; see R1 */
-#define CANDIDATES_MAX 4096u                  /* of one row; M = 512 could name a million */
+#define CANDIDATES_MAX 4096u        /* of one row; M = 512 could name a million */
 
 static uint32_t repair_beam(const navmap_index *ix)
 {
