@@ -7,7 +7,6 @@
 #include "engine/structure.h"
 
 #include <inttypes.h>
-#include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,20 +25,7 @@
 
 /* Findings -------------------------------------------------------------------------------------*/
 
-bool structure_bad(struct structure_finding *f, const char *section, uint32_t slot, uint64_t offset,
-                   const char *format, ...)
-{
-    f->section = section;
-    f->slot = slot;
-    f->offset = offset;
-    va_list args;
-    va_start(args, format);
-    (void)vsnprintf(f->message, sizeof(f->message), format, args);
-    va_end(args);
-    return false;
-}
-
-static void emit(struct structure *t, bool warning, const struct structure_finding *f)
+static void emit(struct structure *t, bool warning, const struct finding *f)
 {
     if (warning)
         t->result.warnings++;
@@ -90,7 +76,7 @@ static bool quiet_end(const struct structure *t, const struct quiet *q)
 
 navmap_status structure_settle(struct structure *t, structure_check *check, uint64_t what)
 {
-    struct structure_finding f = {.moving = false};
+    struct finding f = {.moving = false};
     t->bad = false;
     if (check(t, what, &f))
         return t->status;
@@ -140,7 +126,7 @@ static navmap_status walk(struct structure *t, struct reach_counts *ret_counts)
 static navmap_status look_at_graph(struct structure *t)
 {
     struct reach_counts c;
-    struct structure_finding f;
+    struct finding f;
     struct reach_degrees degrees;
     TRY(walk(t, &c));
     TRY(reach_degrees(&t->reach, &degrees));
@@ -149,18 +135,18 @@ static navmap_status look_at_graph(struct structure *t)
     t->result.no_in_links = c.unnamed;
     if (c.missing > 0) {
         uint64_t entry = t->reach.entry;
-        (void)structure_bad(&f, "graph", c.missing_at, UINT64_MAX,
-                            "%" PRIu64 " of %" PRIu64
-                            " live items cannot be reached from the entry point (slot %" PRIu32
-                            ", level %" PRIu32 "), this slot first: a search may not find them",
-                            c.missing, c.live, (uint32_t)entry, (uint32_t)(entry >> 32));
+        (void)finding_bad(&f, "graph", c.missing_at, UINT64_MAX,
+                          "%" PRIu64 " of %" PRIu64
+                          " live items cannot be reached from the entry point (slot %" PRIu32
+                          ", level %" PRIu32 "), this slot first: a search may not find them",
+                          c.missing, c.live, (uint32_t)entry, (uint32_t)(entry >> 32));
         emit(t, true, &f);
     }
     if (c.unnamed > 0) {
-        (void)structure_bad(&f, "graph", c.unnamed_at, UINT64_MAX,
-                            "%" PRIu64 " of %" PRIu64
-                            " live items are named by no row of level 0, this slot first",
-                            c.unnamed, c.live);
+        (void)finding_bad(&f, "graph", c.unnamed_at, UINT64_MAX,
+                          "%" PRIu64 " of %" PRIu64
+                          " live items are named by no row of level 0, this slot first",
+                          c.unnamed, c.live);
         emit(t, true, &f);
     }
     return NAVMAP_OK;
@@ -190,16 +176,16 @@ static navmap_status look(struct structure *t)
     TRY(structure_rows(t));
     TRY(structure_labels(t));
     TRY(look_at_graph(t));
-    struct structure_finding f;
+    struct finding f;
     if (t->unasked) {
-        (void)structure_bad(&f, "labels", 0, UINT64_MAX,
-                            "this handle cannot ask the label table: labels were not checked");
+        (void)finding_bad(&f, "labels", 0, UINT64_MAX,
+                          "this handle cannot ask the label table: labels were not checked");
         emit(t, true, &f);
     }
     if (t->restless) {
-        (void)structure_bad(&f, "live", 0, LAYOUT_LIVE_OFFSET,
-                            "the writer never paused, or was stopped within a commit: differences "
-                            "that this may explain are not reported; run again later");
+        (void)finding_bad(&f, "live", 0, LAYOUT_LIVE_OFFSET,
+                          "the writer never paused, or was stopped within a commit: differences "
+                          "that this may explain are not reported; run again later");
         emit(t, true, &f);
     }
     return NAVMAP_OK;

@@ -21,6 +21,7 @@
 #include "engine/index.h"
 #include "engine/navmap.h"
 #include "engine/reach.h"
+#include "storage/finding.h"
 #include "storage/store.h"
 
 struct structure {
@@ -46,22 +47,11 @@ struct structure {
 /* A slot whose tag is damaged, which was said: others are not blamed for linking to it. */
 #define STRUCTURE_BAD REACH_USER
 
-struct structure_finding {
-    const char *section;
-    uint32_t slot;
-    uint64_t offset;
-    bool moving; /* file and label table are at different commits: certain of nothing */
-    char message[320];
-};
-
 /* Is the thing sound?  On false *f is filled. */
-typedef bool structure_check(struct structure *t, uint64_t what, struct structure_finding *f);
+typedef bool structure_check(struct structure *t, uint64_t what, struct finding *f);
 /* Run a check; report its finding if it is certain (K1). */
 navmap_status structure_settle(struct structure *t, structure_check *check,
                                uint64_t what) NAVMAP_MUST_USE;
-/* Fill a finding; returns false. */
-bool structure_bad(struct structure_finding *f, const char *section, uint32_t slot, uint64_t offset,
-                   const char *format, ...) __attribute__((format(printf, 5, 6)));
 
 static inline bool structure_in_use(uint32_t word)
 {

@@ -18,32 +18,31 @@
     (layout_tag_off(&(t)->view->layout, slot) + offsetof(struct disk_tag, field))
 
 /* tag.up: a slot of level L owns L cells in a row within one chunk. */
-static bool check_up(struct structure *t, uint32_t slot, uint32_t up, struct structure_finding *f)
+static bool check_up(struct structure *t, uint32_t slot, uint32_t up, struct finding *f)
 {
     uint32_t level = TAG_LEVEL(up), cell = TAG_CELL(up);
     uint32_t per = t->view->layout.uppers_per_chunk;
     uint64_t nuppers = view_load64(&view_root(t->view)->nuppers, memory_order_relaxed);
     if (level == 0 && cell != 0)
-        return structure_bad(f, "upper", slot, TAG_AT(t, slot, up),
-                             "upper cell of a slot of level 0: expected 0, found %" PRIu32, cell);
+        return finding_bad(f, "upper", slot, TAG_AT(t, slot, up),
+                           "upper cell of a slot of level 0: expected 0, found %" PRIu32, cell);
     if (level == 0)
         return true;
     uint64_t end = (uint64_t)cell + level;
     if (end > nuppers || end > view_cells(t->view))
-        return structure_bad(f, "upper", slot, TAG_AT(t, slot, up),
-                             "upper cells %" PRIu32 "..%" PRIu64 ": expected below %" PRIu64, cell,
-                             end - 1, nuppers);
+        return finding_bad(f, "upper", slot, TAG_AT(t, slot, up),
+                           "upper cells %" PRIu32 "..%" PRIu64 ": expected below %" PRIu64, cell,
+                           end - 1, nuppers);
     if (cell / per != (end - 1) / per)
-        return structure_bad(f, "upper", slot, TAG_AT(t, slot, up),
-                             "upper cells %" PRIu32 "..%" PRIu64
-                             ": expected in one chunk of %" PRIu32 " cells",
-                             cell, end - 1, per);
+        return finding_bad(f, "upper", slot, TAG_AT(t, slot, up),
+                           "upper cells %" PRIu32 "..%" PRIu64 ": expected in one chunk of %" PRIu32
+                           " cells",
+                           cell, end - 1, per);
     return true;
 }
 
 /* Claims are never taken back: a slot that was published keeps its cells for ever. */
-static bool check_owner(struct structure *t, uint32_t slot, uint32_t up,
-                        struct structure_finding *f)
+static bool check_owner(struct structure *t, uint32_t slot, uint32_t up, struct finding *f)
 {
     for (uint32_t i = 0; i < TAG_LEVEL(up); i++) {
         uint32_t cell = TAG_CELL(up) + i;
@@ -52,14 +51,14 @@ static bool check_owner(struct structure *t, uint32_t slot, uint32_t up,
         if (t->owner[cell] == 0)
             t->owner[cell] = slot;
         if (t->owner[cell] != slot)
-            return structure_bad(f, "upper", slot, TAG_AT(t, slot, up),
-                                 "upper cell %" PRIu32 " belongs to slot %" PRIu32 " already", cell,
-                                 t->owner[cell]);
+            return finding_bad(f, "upper", slot, TAG_AT(t, slot, up),
+                               "upper cell %" PRIu32 " belongs to slot %" PRIu32 " already", cell,
+                               t->owner[cell]);
     }
     return true;
 }
 
-static bool check_slot(struct structure *t, uint64_t what, struct structure_finding *f)
+static bool check_slot(struct structure *t, uint64_t what, struct finding *f)
 {
     uint32_t slot = (uint32_t)what, word = reach_state(t->view, slot);
     if (word == STATE_WORD(0, SLOT_FREE))
@@ -67,20 +66,20 @@ static bool check_slot(struct structure *t, uint64_t what, struct structure_find
     uint32_t up = view_tag_up(t->view, slot);
     uint32_t gen = view_load32(&view_tag(t->view, slot)->gen, memory_order_relaxed);
     if (structure_in_use(word) && gen != STATE_GEN(word))
-        return structure_bad(f, "state", slot, layout_state_off(&t->view->layout, slot),
-                             "generation: expected %" PRIu32 " as in the tag, found %" PRIu32, gen,
-                             STATE_GEN(word));
+        return finding_bad(f, "state", slot, layout_state_off(&t->view->layout, slot),
+                           "generation: expected %" PRIu32 " as in the tag, found %" PRIu32, gen,
+                           STATE_GEN(word));
     return check_up(t, slot, up, f) && check_owner(t, slot, up, f);
 }
 
 /* Slot 0 means "none": it is never handed out. */
-static bool check_slot_zero(struct structure *t, uint64_t what, struct structure_finding *f)
+static bool check_slot_zero(struct structure *t, uint64_t what, struct finding *f)
 {
     (void)what;
     uint32_t word = reach_state(t->view, 0);
     if (word != 0)
-        return structure_bad(f, "state", 0, layout_state_off(&t->view->layout, 0),
-                             "slot 0 is never used: expected 0, found %08" PRIx32, word);
+        return finding_bad(f, "state", 0, layout_state_off(&t->view->layout, 0),
+                           "slot 0 is never used: expected 0, found %08" PRIx32, word);
     return true;
 }
 
@@ -158,34 +157,34 @@ static void next_mark(struct structure *t)
 
 /* One id of a row against everything but the rest of the row. */
 static bool check_link(struct structure *t, uint32_t slot, uint32_t level, uint32_t i, bool dead,
-                       struct structure_finding *f)
+                       struct finding *f)
 {
     const char *section = level == 0 ? "row" : "upper";
     uint32_t id = t->ids[i];
     if (id >= t->reach.nslots) {
         if (id < extent_now(t))
             return true; /* came later (K2) */
-        return structure_bad(f, section, slot, id_at(t, slot, level, i),
-                             "level %" PRIu32 ", place %" PRIu32 ": expected a slot below %" PRIu32
-                             ", found %" PRIu32,
-                             level, i, extent_now(t), id);
+        return finding_bad(f, section, slot, id_at(t, slot, level, i),
+                           "level %" PRIu32 ", place %" PRIu32 ": expected a slot below %" PRIu32
+                           ", found %" PRIu32,
+                           level, i, extent_now(t), id);
     }
     if (id == slot)
-        return structure_bad(f, section, slot, id_at(t, slot, level, i),
-                             "level %" PRIu32 ", place %" PRIu32 ": names its own slot", level, i);
+        return finding_bad(f, section, slot, id_at(t, slot, level, i),
+                           "level %" PRIu32 ", place %" PRIu32 ": names its own slot", level, i);
     if (!dead && is_free(t, id)) /* K3 */
-        return structure_bad(f, section, slot, id_at(t, slot, level, i),
-                             "level %" PRIu32 " names slot %" PRIu32 ", which is FREE", level, id);
+        return finding_bad(f, section, slot, id_at(t, slot, level, i),
+                           "level %" PRIu32 " names slot %" PRIu32 ", which is FREE", level, id);
     if (too_low(t, id, level))
-        return structure_bad(f, section, slot, id_at(t, slot, level, i),
-                             "level %" PRIu32 " names slot %" PRIu32
-                             ", which reaches level %" PRIu32 " only",
-                             level, id, TAG_LEVEL(view_tag_up(t->view, id)));
+        return finding_bad(f, section, slot, id_at(t, slot, level, i),
+                           "level %" PRIu32 " names slot %" PRIu32 ", which reaches level %" PRIu32
+                           " only",
+                           level, id, TAG_LEVEL(view_tag_up(t->view, id)));
     return true;
 }
 
 /* what = slot << 5 | level.  Leaves the row in t->ids. */
-static bool check_row(struct structure *t, uint64_t what, struct structure_finding *f)
+static bool check_row(struct structure *t, uint64_t what, struct finding *f)
 {
     uint32_t slot = (uint32_t)(what >> 5), level = (uint32_t)(what & 31), word;
     const char *section = level == 0 ? "row" : "upper";
@@ -203,19 +202,19 @@ static bool check_row(struct structure *t, uint64_t what, struct structure_findi
             continue;
         }
         if (ended)
-            return structure_bad(f, section, slot, id_at(t, slot, level, i),
-                                 "level %" PRIu32 ", place %" PRIu32
-                                 ": expected 0 behind the last link, found %" PRIu32,
-                                 level, i, id);
+            return finding_bad(f, section, slot, id_at(t, slot, level, i),
+                               "level %" PRIu32 ", place %" PRIu32
+                               ": expected 0 behind the last link, found %" PRIu32,
+                               level, i, id);
         if (!check_link(t, slot, level, i, dead, f))
             return false;
         if (id >= t->reach.nslots)
             continue;
         if (t->stamp[id] == t->mark)
-            return structure_bad(f, section, slot, id_at(t, slot, level, i),
-                                 "level %" PRIu32 ", place %" PRIu32 ": slot %" PRIu32
-                                 " is named twice",
-                                 level, i, id);
+            return finding_bad(f, section, slot, id_at(t, slot, level, i),
+                               "level %" PRIu32 ", place %" PRIu32 ": slot %" PRIu32
+                               " is named twice",
+                               level, i, id);
         t->stamp[id] = t->mark;
     }
     return true;

@@ -11,7 +11,6 @@
 #include "storage/verify.h"
 
 #include <inttypes.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,19 +26,6 @@
 #define LOOK_TRIES 3
 #define PAUSE_FIRST_NS 20000
 #define PAUSE_LAST_NS 20000000
-
-bool verify_bad(struct finding *f, const char *section, uint32_t slot, uint64_t offset,
-                const char *format, ...)
-{
-    f->section = section;
-    f->slot = slot;
-    f->offset = offset;
-    va_list args;
-    va_start(args, format);
-    (void)vsnprintf(f->message, sizeof(f->message), format, args);
-    va_end(args);
-    return false;
-}
 
 void verify_emit(struct verify *v, bool warning, const struct finding *f)
 {
@@ -81,7 +67,7 @@ navmap_status verify_damage(struct verify *v, navmap_status status, const char *
     if (!tells_damage(status) || v->strict)
         return status;
     struct finding f = {.moving = false};
-    (void)verify_bad(&f, section, 0, offset, "%s", navmap_error_detail());
+    (void)finding_bad(&f, section, 0, offset, "%s", navmap_error_detail());
     verify_emit(v, false, &f);
     v->stop = true;
     return NAVMAP_OK;
@@ -101,9 +87,9 @@ static void report_stuck(struct verify *v)
         return;
     v->writer_stuck = true;
     struct finding f = {.moving = false};
-    (void)verify_bad(&f, "live", 0, LAYOUT_LIVE_OFFSET,
-                     "the writer never paused, or was stopped within a commit: differences that "
-                     "this may explain are not reported; run again later");
+    (void)finding_bad(&f, "live", 0, LAYOUT_LIVE_OFFSET,
+                      "the writer never paused, or was stopped within a commit: differences that "
+                      "this may explain are not reported; run again later");
     verify_emit(v, true, &f);
 }
 
@@ -137,11 +123,11 @@ navmap_status verify_settle(struct verify *v, verify_check *check, uint64_t what
 static void report_replayed(struct verify *v)
 {
     struct finding f = {.moving = false};
-    (void)verify_bad(&f, "log", 0, UINT64_MAX,
-                     "commits %" PRIu64 "..%" PRIu64 " (%" PRIu64
-                     " bytes of log) await recovery by the next open; everything was checked as "
-                     "recovery will leave it",
-                     v->state.ckpt_lsn + 1, v->state.last_lsn, v->state.wal_bytes);
+    (void)finding_bad(&f, "log", 0, UINT64_MAX,
+                      "commits %" PRIu64 "..%" PRIu64 " (%" PRIu64
+                      " bytes of log) await recovery by the next open; everything was checked as "
+                      "recovery will leave it",
+                      v->state.ckpt_lsn + 1, v->state.last_lsn, v->state.wal_bytes);
     verify_emit(v, true, &f);
 }
 

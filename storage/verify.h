@@ -23,20 +23,13 @@
 #include <stdint.h>
 #include <time.h>
 
+#include "storage/finding.h"
 #include "storage/lock.h"
 #include "storage/store.h"
 #include "storage/view.h"
 #include "storage/wal.h"
 
 enum ground { GROUND_STILL, GROUND_LIVE, GROUND_REPLAYED };
-
-struct finding {
-    const char *section;
-    uint32_t slot;
-    uint64_t offset;
-    bool moving; /* not comparable now: log and file are at different commits (LIVE only) */
-    char message[400];
-};
 
 struct verify {
     const char *path;
@@ -102,9 +95,6 @@ navmap_status verify_replay(struct verify *v, struct view *file,
 typedef bool verify_check(struct verify *v, uint64_t what, struct finding *f);
 /* Run a check; report its finding if it is certain. */
 navmap_status verify_settle(struct verify *v, verify_check *check, uint64_t what) NAVMAP_MUST_USE;
-/* Fill a finding; returns false. */
-bool verify_bad(struct finding *f, const char *section, uint32_t slot, uint64_t offset,
-                const char *format, ...) __attribute__((format(printf, 5, 6)));
 void verify_emit(struct verify *v, bool warning, const struct finding *f);
 /* One slot or label further.  NAVMAP_EINTERRUPTED. */
 navmap_status verify_step(struct verify *v) NAVMAP_MUST_USE;

@@ -41,12 +41,12 @@ static bool check_root_sum(struct verify *v, uint64_t what, struct finding *f)
     copy_root(v, &root);
     uint64_t sum = layout_root_sum(&root, v->view->layout.uuid_low);
     if (root.sum != sum)
-        return verify_bad(f, "root", 0, ROOT_AT(sum),
-                          "checksum: expected %016" PRIx64 ", found %016" PRIx64, sum, root.sum);
+        return finding_bad(f, "root", 0, ROOT_AT(sum),
+                           "checksum: expected %016" PRIx64 ", found %016" PRIx64, sum, root.sum);
     if (!layout_curve_sound(&root))
-        return verify_bad(f, "root", 0, ROOT_AT(curve_ef),
-                          "recall curve of %" PRIu32 " items: its numbers do not rise",
-                          root.curve_items);
+        return finding_bad(f, "root", 0, ROOT_AT(curve_ef),
+                           "recall curve of %" PRIu32 " items: its numbers do not rise",
+                           root.curve_items);
     return true;
 }
 
@@ -57,12 +57,12 @@ static bool check_root_lsn(struct verify *v, uint64_t what, struct finding *f)
     if (v->ground == GROUND_LIVE || lsn == v->state.last_lsn)
         return true;
     if (lsn < v->state.ckpt_lsn)
-        return verify_bad(f, "root", 0, ROOT_AT(lsn),
-                          "data file older than its log: expected lsn %" PRIu64 ", found %" PRIu64,
-                          v->state.last_lsn, lsn);
-    return verify_bad(f, "root", 0, ROOT_AT(lsn),
-                      "lsn: expected %" PRIu64 " as in the log, found %" PRIu64, v->state.last_lsn,
-                      lsn);
+        return finding_bad(f, "root", 0, ROOT_AT(lsn),
+                           "data file older than its log: expected lsn %" PRIu64 ", found %" PRIu64,
+                           v->state.last_lsn, lsn);
+    return finding_bad(f, "root", 0, ROOT_AT(lsn),
+                       "lsn: expected %" PRIu64 " as in the log, found %" PRIu64, v->state.last_lsn,
+                       lsn);
 }
 
 /* What must hold before any slot is looked at. */
@@ -75,18 +75,18 @@ static bool check_root_bounds(struct verify *v, uint64_t what, struct finding *f
     uint32_t nslots = extent_slots(root.extent), nchunks = extent_chunks(root.extent);
     uint32_t mapped = atomic_load_explicit(&v->view->nchunks, memory_order_relaxed);
     if (nchunks < 1 || nchunks > mapped)
-        return verify_bad(f, "root", 0, ROOT_AT(extent),
-                          "chunks: expected 1..%" PRIu32 " (the file's size), found %" PRIu32,
-                          mapped, nchunks);
+        return finding_bad(f, "root", 0, ROOT_AT(extent),
+                           "chunks: expected 1..%" PRIu32 " (the file's size), found %" PRIu32,
+                           mapped, nchunks);
     if (nslots < 1 || nslots > (uint64_t)nchunks << l->slot_shift)
-        return verify_bad(f, "root", 0, ROOT_AT(extent),
-                          "slots: expected 1..%" PRIu64 ", found %" PRIu32,
-                          (uint64_t)nchunks << l->slot_shift, nslots);
+        return finding_bad(f, "root", 0, ROOT_AT(extent),
+                           "slots: expected 1..%" PRIu64 ", found %" PRIu32,
+                           (uint64_t)nchunks << l->slot_shift, nslots);
     uint64_t ncells = (uint64_t)nchunks * l->uppers_per_chunk;
     if (root.nuppers > ncells)
-        return verify_bad(f, "root", 0, ROOT_AT(nuppers),
-                          "upper cells: expected at most %" PRIu64 ", found %" PRIu64, ncells,
-                          root.nuppers);
+        return finding_bad(f, "root", 0, ROOT_AT(nuppers),
+                           "upper cells: expected at most %" PRIu64 ", found %" PRIu64, ncells,
+                           root.nuppers);
     return true;
 }
 
@@ -99,24 +99,24 @@ static bool check_entry(struct verify *v, uint64_t what, struct finding *f)
     uint64_t level = root.entry >> 32;
     if (slot == 0) {
         if (root.entry != 0 || root.n_live != 0)
-            return verify_bad(f, "root", 0, ROOT_AT(entry),
-                              "entry point: none (%016" PRIx64 ") with %" PRIu64 " live items",
-                              root.entry, root.n_live);
+            return finding_bad(f, "root", 0, ROOT_AT(entry),
+                               "entry point: none (%016" PRIx64 ") with %" PRIu64 " live items",
+                               root.entry, root.n_live);
         return true;
     }
     if (slot >= verify_extent_slots(v))
-        return verify_bad(f, "root", slot, ROOT_AT(entry),
-                          "entry point: expected a slot below %" PRIu32 ", found %" PRIu32,
-                          verify_extent_slots(v), slot);
+        return finding_bad(f, "root", slot, ROOT_AT(entry),
+                           "entry point: expected a slot below %" PRIu32 ", found %" PRIu32,
+                           verify_extent_slots(v), slot);
     if (STATE_STATUS(load_state(v, slot)) == SLOT_FREE)
-        return verify_bad(f, "root", slot, ROOT_AT(entry), "entry point: slot %" PRIu32 " is FREE",
-                          slot);
+        return finding_bad(f, "root", slot, ROOT_AT(entry), "entry point: slot %" PRIu32 " is FREE",
+                           slot);
     uint32_t own = TAG_LEVEL(view_tag_up(v->view, slot));
     if (level > own && !(v->bad && bit_test(v->bad, slot)))
-        return verify_bad(f, "root", slot, ROOT_AT(entry),
-                          "entry point: level %" PRIu64 ", but slot %" PRIu32
-                          " reaches level %" PRIu32 " only",
-                          level, slot, own);
+        return finding_bad(f, "root", slot, ROOT_AT(entry),
+                           "entry point: level %" PRIu64 ", but slot %" PRIu32
+                           " reaches level %" PRIu32 " only",
+                           level, slot, own);
     return true;
 }
 
@@ -139,24 +139,24 @@ static bool check_counters(struct verify *v, uint64_t what, struct finding *f)
                    {SLOT_FREE, root.n_free, ROOT_AT(n_free)}};
     for (size_t i = 0; i < 4; i++)
         if (n[counter[i].status] != counter[i].expected)
-            return verify_bad(f, "counters", 0, counter[i].offset,
-                              "%s slots: the root says %" PRIu64 ", found %" PRIu64,
-                              status_name(counter[i].status), counter[i].expected,
-                              n[counter[i].status]);
+            return finding_bad(f, "counters", 0, counter[i].offset,
+                               "%s slots: the root says %" PRIu64 ", found %" PRIu64,
+                               status_name(counter[i].status), counter[i].expected,
+                               n[counter[i].status]);
     if (root.n_apart > root.n_deleted)
-        return verify_bad(f, "counters", 0, ROOT_AT(n_apart),
-                          "DELETED slots that are apart: expected at most %" PRIu64
-                          ", found %" PRIu32,
-                          root.n_deleted, root.n_apart);
+        return finding_bad(f, "counters", 0, ROOT_AT(n_apart),
+                           "DELETED slots that are apart: expected at most %" PRIu64
+                           ", found %" PRIu32,
+                           root.n_deleted, root.n_apart);
     uint64_t labels = root.n_live + root.n_deleted;
     if (root.max_elements != 0 && labels > root.max_elements)
-        return verify_bad(f, "counters", 0, ROOT_AT(max_elements),
-                          "labels: expected at most %" PRIu64 " (max_elements), found %" PRIu64,
-                          root.max_elements, labels);
+        return finding_bad(f, "counters", 0, ROOT_AT(max_elements),
+                           "labels: expected at most %" PRIu64 " (max_elements), found %" PRIu64,
+                           root.max_elements, labels);
     if (root.inserted < labels + root.n_dead)
-        return verify_bad(f, "counters", 0, ROOT_AT(inserted),
-                          "publications: expected at least %" PRIu64 ", found %" PRIu64,
-                          labels + root.n_dead, root.inserted);
+        return finding_bad(f, "counters", 0, ROOT_AT(inserted),
+                           "publications: expected at least %" PRIu64 ", found %" PRIu64,
+                           labels + root.n_dead, root.inserted);
     return true;
 }
 
@@ -167,9 +167,9 @@ static bool check_live(struct verify *v, uint64_t what, struct finding *f)
     const struct disk_live *live = view_live(v->view);
     uint32_t superseded = view_load32(&live->superseded, memory_order_relaxed);
     if (superseded != 0)
-        return verify_bad(f, "live", 0, LAYOUT_LIVE_OFFSET,
-                          "superseded: expected 0 in the current generation, found %" PRIu32,
-                          superseded);
+        return finding_bad(f, "live", 0, LAYOUT_LIVE_OFFSET,
+                           "superseded: expected 0 in the current generation, found %" PRIu32,
+                           superseded);
     return true;
 }
 
@@ -180,8 +180,8 @@ static bool check_zeros(struct verify *v, uint64_t what, struct finding *f)
         uint32_t word =
             view_load32((const uint32_t *)(const void *)(v->view->base + i), memory_order_relaxed);
         if (word != 0)
-            return verify_bad(f, "padding", 0, i, "unused bytes: expected 0, found %08" PRIx32,
-                              word);
+            return finding_bad(f, "padding", 0, i, "unused bytes: expected 0, found %08" PRIx32,
+                               word);
     }
     return true;
 }
@@ -222,19 +222,19 @@ static bool check_up(struct verify *v, uint32_t slot, uint32_t up, struct findin
     uint32_t level = TAG_LEVEL(up), cell = TAG_CELL(up), per = v->view->layout.uppers_per_chunk;
     uint64_t nuppers = view_load64(&view_root(v->view)->nuppers, memory_order_relaxed);
     if (level == 0 && cell != 0)
-        return verify_bad(f, "tag", slot, TAG_AT(v, slot, up),
-                          "upper cell of a slot of level 0: expected 0, found %" PRIu32, cell);
+        return finding_bad(f, "tag", slot, TAG_AT(v, slot, up),
+                           "upper cell of a slot of level 0: expected 0, found %" PRIu32, cell);
     if (level == 0)
         return true;
     if ((uint64_t)cell + level > nuppers || (uint64_t)cell + level > v->cells)
-        return verify_bad(f, "tag", slot, TAG_AT(v, slot, up),
-                          "upper cells %" PRIu32 "..%" PRIu32 ": expected below %" PRIu64, cell,
-                          cell + level - 1, nuppers);
+        return finding_bad(f, "tag", slot, TAG_AT(v, slot, up),
+                           "upper cells %" PRIu32 "..%" PRIu32 ": expected below %" PRIu64, cell,
+                           cell + level - 1, nuppers);
     if (cell / per != (cell + level - 1) / per)
-        return verify_bad(f, "tag", slot, TAG_AT(v, slot, up),
-                          "upper cells %" PRIu32 "..%" PRIu32 ": expected in one chunk of %" PRIu32
-                          " cells",
-                          cell, cell + level - 1, per);
+        return finding_bad(f, "tag", slot, TAG_AT(v, slot, up),
+                           "upper cells %" PRIu32 "..%" PRIu32 ": expected in one chunk of %" PRIu32
+                           " cells",
+                           cell, cell + level - 1, per);
     return true;
 }
 
@@ -244,8 +244,8 @@ static bool check_padding(const struct verify *v, uint32_t slot, struct finding 
     const uint8_t *vec = view_vec(v->view, slot);
     for (uint32_t i = l->vec_bytes; i < l->vec_stride; i++)
         if (vec[i] != 0)
-            return verify_bad(f, "payload", slot, layout_vec_off(l, slot) + i,
-                              "padding of the vector: expected 0, found %02x", vec[i]);
+            return finding_bad(f, "payload", slot, layout_vec_off(l, slot) + i,
+                               "padding of the vector: expected 0, found %02x", vec[i]);
     return true;
 }
 
@@ -259,22 +259,22 @@ static bool check_payload(struct verify *v, uint32_t slot, uint32_t word, struct
                                view_vec(v->view, slot));
     if (tag.gen != STATE_GEN(word)) {
         if (sum == tag.vsum) /* the tag is whole, so it is the state word that changed */
-            return verify_bad(f, "state", slot, layout_state_off(l, slot),
-                              "generation: expected %" PRIu32 " as in the sound tag, found %" PRIu32
-                              " (%s)",
-                              tag.gen, STATE_GEN(word), status_name(STATE_STATUS(word)));
-        return verify_bad(f, "tag", slot, TAG_AT(v, slot, gen),
-                          "generation: expected %" PRIu32 " as in the state word, found %" PRIu32,
-                          STATE_GEN(word), tag.gen);
+            return finding_bad(f, "state", slot, layout_state_off(l, slot),
+                               "generation: expected %" PRIu32
+                               " as in the sound tag, found %" PRIu32 " (%s)",
+                               tag.gen, STATE_GEN(word), status_name(STATE_STATUS(word)));
+        return finding_bad(f, "tag", slot, TAG_AT(v, slot, gen),
+                           "generation: expected %" PRIu32 " as in the state word, found %" PRIu32,
+                           STATE_GEN(word), tag.gen);
     }
     if (sum != tag.vsum)
-        return verify_bad(f, "payload", slot, TAG_AT(v, slot, label),
-                          "checksum of label %" PRIu64 ", vector and code: expected %016" PRIx64
-                          ", found %016" PRIx64,
-                          tag.label, sum, tag.vsum);
+        return finding_bad(f, "payload", slot, TAG_AT(v, slot, label),
+                           "checksum of label %" PRIu64 ", vector and code: expected %016" PRIx64
+                           ", found %016" PRIx64,
+                           tag.label, sum, tag.vsum);
     if (tag.reserved != 0)
-        return verify_bad(f, "tag", slot, TAG_AT(v, slot, reserved),
-                          "reserved bytes: expected 0, found %016" PRIx64, tag.reserved);
+        return finding_bad(f, "tag", slot, TAG_AT(v, slot, reserved),
+                           "reserved bytes: expected 0, found %016" PRIx64, tag.reserved);
     return check_up(v, slot, tag.up, f) && check_padding(v, slot, f);
 }
 
@@ -304,9 +304,9 @@ static bool check_owner(struct verify *v, uint64_t what, struct finding *f)
             v->owner[cell] = slot;
         if (v->owner[cell] != slot) {
             bit_set(v->bad, slot, true);
-            return verify_bad(f, "tag", slot, TAG_AT(v, slot, up),
-                              "upper cell %" PRIu32 " belongs to slot %" PRIu32 " already", cell,
-                              v->owner[cell]);
+            return finding_bad(f, "tag", slot, TAG_AT(v, slot, up),
+                               "upper cell %" PRIu32 " belongs to slot %" PRIu32 " already", cell,
+                               v->owner[cell]);
         }
     }
     return true;
@@ -318,8 +318,8 @@ static bool check_slot_zero(struct verify *v, uint64_t what, struct finding *f)
     (void)what;
     uint32_t word = load_state(v, 0);
     if (word != 0)
-        return verify_bad(f, "state", 0, layout_state_off(&v->view->layout, 0),
-                          "slot 0 is never used: expected 0, found %08" PRIx32, word);
+        return finding_bad(f, "state", 0, layout_state_off(&v->view->layout, 0),
+                           "slot 0 is never used: expected 0, found %08" PRIx32, word);
     return true;
 }
 
@@ -383,14 +383,14 @@ static bool check_target(const struct verify *v, uint32_t slot, uint32_t level, 
 {
     const char *section = level == 0 ? "row" : "upper";
     if (STATE_STATUS(load_state(v, id)) == SLOT_FREE)
-        return verify_bad(f, section, slot, at,
-                          "level %" PRIu32 " names slot %" PRIu32 ", which is FREE", level, id);
+        return finding_bad(f, section, slot, at,
+                           "level %" PRIu32 " names slot %" PRIu32 ", which is FREE", level, id);
     uint32_t own = TAG_LEVEL(view_tag_up(v->view, id));
     if (level > own && !bit_test(v->bad, id))
-        return verify_bad(f, section, slot, at,
-                          "level %" PRIu32 " names slot %" PRIu32 ", which reaches level %" PRIu32
-                          " only",
-                          level, id, own);
+        return finding_bad(f, section, slot, at,
+                           "level %" PRIu32 " names slot %" PRIu32 ", which reaches level %" PRIu32
+                           " only",
+                           level, id, own);
     return true;
 }
 
@@ -418,27 +418,28 @@ static bool check_row(struct verify *v, uint64_t what, struct finding *f)
             continue;
         }
         if (i >= row.width)
-            return verify_bad(f, section, slot, at,
-                              "padding of level %" PRIu32 ": expected 0, found %" PRIu32, level,
-                              id);
+            return finding_bad(f, section, slot, at,
+                               "padding of level %" PRIu32 ": expected 0, found %" PRIu32, level,
+                               id);
         if (ended)
-            return verify_bad(f, section, slot, at,
-                              "level %" PRIu32 ", place %" PRIu32
-                              ": expected 0 behind the last link, found %" PRIu32,
-                              level, i, id);
+            return finding_bad(f, section, slot, at,
+                               "level %" PRIu32 ", place %" PRIu32
+                               ": expected 0 behind the last link, found %" PRIu32,
+                               level, i, id);
         if (id >= nslots)
-            return verify_bad(f, section, slot, at,
-                              "level %" PRIu32 ", place %" PRIu32 ": expected a slot below %" PRIu32
-                              ", found %" PRIu32,
-                              level, i, nslots, id);
+            return finding_bad(f, section, slot, at,
+                               "level %" PRIu32 ", place %" PRIu32
+                               ": expected a slot below %" PRIu32 ", found %" PRIu32,
+                               level, i, nslots, id);
         if (id == slot)
-            return verify_bad(f, section, slot, at,
-                              "level %" PRIu32 ", place %" PRIu32 ": names its own slot", level, i);
+            return finding_bad(f, section, slot, at,
+                               "level %" PRIu32 ", place %" PRIu32 ": names its own slot", level,
+                               i);
         if (v->stamp[id] == v->mark)
-            return verify_bad(f, section, slot, at,
-                              "level %" PRIu32 ", place %" PRIu32 ": slot %" PRIu32
-                              " is named twice",
-                              level, i, id);
+            return finding_bad(f, section, slot, at,
+                               "level %" PRIu32 ", place %" PRIu32 ": slot %" PRIu32
+                               " is named twice",
+                               level, i, id);
         v->stamp[id] = v->mark;
         if (reachable && !check_target(v, slot, level, id, at, f))
             return false;

@@ -155,17 +155,17 @@ static void check_id(struct verify *v, const struct layout *l)
 {
     struct finding f = {.moving = false};
     if (memcmp(v->id.uuid, l->uuid, sizeof(l->uuid)) != 0 || v->id.instance != l->instance)
-        (void)verify_bad(&f, "meta", 0, offsetof(struct disk_header, uuid),
-                         "meta.id: uuid and instance (%016" PRIx64
-                         ") differ from the header's (%016" PRIx64
-                         "): data file and log are of different indexes",
-                         v->id.instance, l->instance);
+        (void)finding_bad(&f, "meta", 0, offsetof(struct disk_header, uuid),
+                          "meta.id: uuid and instance (%016" PRIx64
+                          ") differ from the header's (%016" PRIx64
+                          "): data file and log are of different indexes",
+                          v->id.instance, l->instance);
     else if (v->id.format_major != LAYOUT_MAJOR || v->id.frame_bytes != wal_frame_bytes(v->wal))
-        (void)verify_bad(&f, "meta", 0, UINT64_MAX,
-                         "meta.id: expected format %u with frames of %" PRIu32
-                         " bytes, found %" PRIu32 " with %" PRIu32,
-                         LAYOUT_MAJOR, wal_frame_bytes(v->wal), v->id.format_major,
-                         v->id.frame_bytes);
+        (void)finding_bad(&f, "meta", 0, UINT64_MAX,
+                          "meta.id: expected format %u with frames of %" PRIu32
+                          " bytes, found %" PRIu32 " with %" PRIu32,
+                          LAYOUT_MAJOR, wal_frame_bytes(v->wal), v->id.format_major,
+                          v->id.frame_bytes);
     else
         return;
     verify_emit(v, false, &f);
@@ -280,7 +280,7 @@ static void report_unread(struct verify *v)
     struct finding f = {.moving = false};
     if (v->unread[0] == 0)
         return;
-    (void)verify_bad(&f, "labels", 0, UINT64_MAX, "%s", v->unread);
+    (void)finding_bad(&f, "labels", 0, UINT64_MAX, "%s", v->unread);
     v->unread[0] = 0;
     verify_emit(v, true, &f);
 }

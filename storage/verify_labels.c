@@ -123,17 +123,17 @@ static bool entry_misfit(const struct verify *v, uint64_t label, struct label_en
                          struct finding *f)
 {
     if (e.slot == 0 || e.slot >= verify_extent_slots(v))
-        return verify_bad(f, "labels", e.slot, UINT64_MAX,
-                          "label %" PRIu64 ": expected a slot of 1..%" PRIu32 ", found %" PRIu32,
-                          label, verify_extent_slots(v) - 1, e.slot);
+        return finding_bad(f, "labels", e.slot, UINT64_MAX,
+                           "label %" PRIu64 ": expected a slot of 1..%" PRIu32 ", found %" PRIu32,
+                           label, verify_extent_slots(v) - 1, e.slot);
     static const char *const names[] = {"FREE", "LIVE", "DELETED", "DEAD"};
     uint32_t word = atomic_load_explicit(view_state(v->view, e.slot), memory_order_acquire);
-    return verify_bad(f, "labels", e.slot, layout_tag_off(&v->view->layout, e.slot),
-                      "label %" PRIu64 ": expected slot %" PRIu32
-                      " to be its own in generation %" PRIu32 ", found it %s in generation %" PRIu32
-                      " with label %" PRIu64,
-                      label, e.slot, e.gen, names[STATE_STATUS(word)], STATE_GEN(word),
-                      view_tag_label(v->view, e.slot));
+    return finding_bad(f, "labels", e.slot, layout_tag_off(&v->view->layout, e.slot),
+                       "label %" PRIu64 ": expected slot %" PRIu32
+                       " to be its own in generation %" PRIu32
+                       ", found it %s in generation %" PRIu32 " with label %" PRIu64,
+                       label, e.slot, e.gen, names[STATE_STATUS(word)], STATE_GEN(word),
+                       view_tag_label(v->view, e.slot));
 }
 
 /* The label's entry as LMDB has it now.  *ret_moving: the log is ahead of the file, or somebody
@@ -154,7 +154,7 @@ static navmap_status look_up(struct verify *v, uint64_t label, struct label_entr
 /* A failed look-up is a finding of its own: the sentence is LMDB's or that of the entry's sum. */
 static bool look_up_failed(struct finding *f, uint32_t slot)
 {
-    return verify_bad(f, "labels", slot, UINT64_MAX, "%s", navmap_error_detail());
+    return finding_bad(f, "labels", slot, UINT64_MAX, "%s", navmap_error_detail());
 }
 
 /* LMDB to file.  what = label */
@@ -195,13 +195,13 @@ static bool check_slot_label(struct verify *v, uint64_t what, struct finding *f)
         return true;
     uint64_t at = layout_tag_off(&v->view->layout, slot);
     if (e.slot == 0)
-        return verify_bad(f, "labels", slot, at,
-                          "label %" PRIu64 ": expected an entry for slot %" PRIu32 ", found none",
-                          label, slot);
-    return verify_bad(f, "labels", slot, at,
-                      "label %" PRIu64 ": expected its entry to name slot %" PRIu32
-                      " generation %" PRIu32 ", found slot %" PRIu32 " generation %" PRIu32,
-                      label, slot, STATE_GEN(word), e.slot, e.gen);
+        return finding_bad(f, "labels", slot, at,
+                           "label %" PRIu64 ": expected an entry for slot %" PRIu32 ", found none",
+                           label, slot);
+    return finding_bad(f, "labels", slot, at,
+                       "label %" PRIu64 ": expected its entry to name slot %" PRIu32
+                       " generation %" PRIu32 ", found slot %" PRIu32 " generation %" PRIu32,
+                       label, slot, STATE_GEN(word), e.slot, e.gen);
 }
 
 struct slice {

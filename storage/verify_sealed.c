@@ -43,20 +43,20 @@ static void check_sum(const struct check *c, const struct disk_sum *found, const
 {
     struct finding f = {.moving = false};
     if (found->offset != offset || found->bytes != bytes) {
-        (void)verify_bad(&f, "sums", 0, offset,
-                         "the sum of %s: expected %" PRIu64 " bytes at %" PRIu64 ", found %" PRIu64
-                         " at %" PRIu64,
-                         section, bytes, offset, found->bytes, found->offset);
+        (void)finding_bad(&f, "sums", 0, offset,
+                          "the sum of %s: expected %" PRIu64 " bytes at %" PRIu64 ", found %" PRIu64
+                          " at %" PRIu64,
+                          section, bytes, offset, found->bytes, found->offset);
         emit(c, &f);
         return;
     }
     uint64_t sum = checksum64(at, bytes, 0);
     if (sum == found->sum)
         return;
-    (void)verify_bad(&f, section, 0, offset,
-                     "%" PRIu64 " bytes at %" PRIu64 ": checksum expected %016" PRIx64
-                     ", found %016" PRIx64,
-                     bytes, offset, found->sum, sum);
+    (void)finding_bad(&f, section, 0, offset,
+                      "%" PRIu64 " bytes at %" PRIu64 ": checksum expected %016" PRIx64
+                      ", found %016" PRIx64,
+                      bytes, offset, found->sum, sum);
     emit(c, &f);
 }
 
@@ -92,9 +92,9 @@ static navmap_status check_payloads(const struct check *c, uint32_t nslots)
         if (sum == tag->vsum)
             continue;
         struct finding f = {.moving = false};
-        (void)verify_bad(&f, "payload", slot, layout_tag_off(&v->layout, slot),
-                         "label %" PRIu64 ": checksum expected %016" PRIx64 ", found %016" PRIx64,
-                         tag->label, tag->vsum, sum);
+        (void)finding_bad(&f, "payload", slot, layout_tag_off(&v->layout, slot),
+                          "label %" PRIu64 ": checksum expected %016" PRIx64 ", found %016" PRIx64,
+                          tag->label, tag->vsum, sum);
         emit(c, &f);
     }
     return NAVMAP_OK;
@@ -108,11 +108,11 @@ static navmap_status check_table(const struct check *c, uint32_t nchunks)
     struct finding f = {.moving = false};
     uint64_t expected;
     if (at + bytes + sizeof expected != s->sealed_at.file_bytes) {
-        (void)verify_bad(&f, "sums", 0, at,
-                         "the table of sums: expected %" PRIu64 " bytes up to the file's end at "
-                         "%" PRIu64 ", found %" PRIu64,
-                         bytes + sizeof expected, s->sealed_at.file_bytes,
-                         s->sealed_at.file_bytes - at);
+        (void)finding_bad(&f, "sums", 0, at,
+                          "the table of sums: expected %" PRIu64 " bytes up to the file's end at "
+                          "%" PRIu64 ", found %" PRIu64,
+                          bytes + sizeof expected, s->sealed_at.file_bytes,
+                          s->sealed_at.file_bytes - at);
         emit(c, &f);
         return NAVMAP_OK;
     }
@@ -125,9 +125,9 @@ static navmap_status check_table(const struct check *c, uint32_t nchunks)
     if (status == NAVMAP_OK && checksum64(sums, bytes, 0) == expected) {
         status = check_sums(c, sums, nchunks);
     } else if (status == NAVMAP_OK) {
-        (void)verify_bad(&f, "sums", 0, at,
-                         "the table of sums: checksum expected %016" PRIx64 ", found %016" PRIx64,
-                         expected, checksum64(sums, bytes, 0));
+        (void)finding_bad(&f, "sums", 0, at,
+                          "the table of sums: checksum expected %016" PRIx64 ", found %016" PRIx64,
+                          expected, checksum64(sums, bytes, 0));
         emit(c, &f);
     }
     free(sums);

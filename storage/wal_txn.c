@@ -39,34 +39,6 @@ static navmap_status no_environment(const struct wal *w)
     return fail(NAVMAP_EIO, "%s: the environment could not be reopened", w->path);
 }
 
-static navmap_status txn_write(struct wal *w, struct wal_txn *ret_txn)
-{
-    for (int attempt = 0;; attempt++) {
-        MDB_txn *txn = NULL;
-        (void)pthread_rwlock_rdlock(&w->gate);
-        if (!w->env) {
-            (void)pthread_rwlock_unlock(&w->gate);
-            return no_environment(w);
-        }
-        int rc = mdb_txn_begin(w->env, NULL, 0, &txn);
-        if (rc == 0) {
-            *ret_txn = (struct wal_txn){.wal = w, .txn = txn, .write = true};
-            return NAVMAP_OK;
-        }
-        (void)pthread_rwlock_unlock(&w->gate);
-        if (rc != MDB_MAP_RESIZED || attempt == 3)
-            return wal_fail(w, NULL, rc, "mdb_txn_begin");
-        TRY(set_mapsize(w, 0));
-    }
-}
-
-navmap_status wal_txn_write(struct wal *w, struct wal_txn *ret_txn)
-{
-    if (atomic_load(&w->broken))
-        return wal_broken(w);
-    return WAL_GUARDED(w, txn_write(w, ret_txn));
-}
-
 int wal_begin_read(MDB_env *env, MDB_txn **ret_txn)
 {
     int dead = 0, rc = mdb_txn_begin(env, NULL, MDB_RDONLY, ret_txn);
@@ -106,7 +78,7 @@ static void pool_give(struct wal *w, MDB_txn *txn)
         mdb_txn_abort(txn);
 }
 
-static navmap_status txn_read(struct wal *w, struct wal_txn *ret_txn)
+static navmap_status txn_begin(struct wal *w, bool write, struct wal_txn *ret_txn)
 {
     for (int attempt = 0;; attempt++) {
         MDB_txn *txn = NULL;
@@ -115,9 +87,9 @@ static navmap_status txn_read(struct wal *w, struct wal_txn *ret_txn)
             (void)pthread_rwlock_unlock(&w->gate);
             return no_environment(w);
         }
-        int rc = pool_take(w, &txn);
+        int rc = write ? mdb_txn_begin(w->env, NULL, 0, &txn) : pool_take(w, &txn);
         if (rc == 0) {
-            *ret_txn = (struct wal_txn){.wal = w, .txn = txn};
+            *ret_txn = (struct wal_txn){.wal = w, .txn = txn, .write = write};
             return NAVMAP_OK;
         }
         (void)pthread_rwlock_unlock(&w->gate);
@@ -127,11 +99,18 @@ static navmap_status txn_read(struct wal *w, struct wal_txn *ret_txn)
     }
 }
 
+navmap_status wal_txn_write(struct wal *w, struct wal_txn *ret_txn)
+{
+    if (atomic_load(&w->broken))
+        return wal_broken(w);
+    return WAL_GUARDED(w, txn_begin(w, true, ret_txn));
+}
+
 navmap_status wal_txn_read(struct wal *w, struct wal_txn *ret_txn)
 {
     if (atomic_load(&w->broken))
         return wal_broken(w);
-    return WAL_GUARDED(w, txn_read(w, ret_txn));
+    return WAL_GUARDED(w, txn_begin(w, false, ret_txn));
 }
 
 /* Free pages that the next write transaction may use: not those that the last one freed. */

@@ -44,17 +44,8 @@ has_libraries() {
 }
 ready() { arm_works && has_libraries; }
 
-as_root() {
-    if [ "$(id -u)" -eq 0 ]; then
-        "$@"
-    else
-        sudo -n "$@"
-    fi
-}
-may_apt() {
-    command -v apt-get >/dev/null 2>&1 && command -v dpkg >/dev/null 2>&1 || return 1
-    [ "$(id -u)" -eq 0 ] || { command -v sudo >/dev/null 2>&1 && sudo -n true 2>/dev/null; }
-}
+# shellcheck source=tools/apt.sh
+. tools/apt.sh
 # A foreign architecture is a setting of the machine, and stays.  Its lists come by an update only.
 install_packages() {
     if ! dpkg --print-foreign-architectures | grep -qx arm64; then
@@ -63,9 +54,7 @@ install_packages() {
     foreign=
     for name in $libraries; do foreign="$foreign $name:arm64"; done
     # shellcheck disable=SC2086 # lists of package names, split on purpose
-    as_root apt-get update -q &&
-        as_root env DEBIAN_FRONTEND=noninteractive \
-            apt-get install -y -q --no-install-recommends $tools $foreign
+    as_root apt-get update -q && apt_install $tools $foreign
 }
 
 [ "$(uname -m)" != aarch64 ] || skip 'this is an AArch64 machine; use make test'

@@ -72,6 +72,8 @@ else
     [ -z "$tar" ] || tar -C "$root" -cf "$tar" .
 fi
 
+# mktemp made it for one user; in it there are others.
+chmod 755 "$root"
 mount -t proc proc "$root/proc"
 mount -t sysfs -o ro sysfs "$root/sys"
 mkdir -p "$root/dev/shm"

@@ -26,21 +26,8 @@ compiler_works() {
     "$compiler" -fsanitize=fuzzer,address,undefined -o "$scratch/probe" "$scratch/probe.c" \
         >/dev/null 2>&1
 }
-as_root() {
-    if [ "$(id -u)" -eq 0 ]; then
-        "$@"
-    else
-        sudo -n "$@"
-    fi
-}
-may_apt() {
-    command -v apt-get >/dev/null 2>&1 || return 1
-    [ "$(id -u)" -eq 0 ] || { command -v sudo >/dev/null 2>&1 && sudo -n true 2>/dev/null; }
-}
-apt_install() {
-    as_root env DEBIAN_FRONTEND=noninteractive \
-        apt-get install -y -q --no-install-recommends "$@"
-}
+# shellcheck source=tools/apt.sh
+. tools/apt.sh
 # Until bookworm the runtime has no package without a version, and clang brings it along.
 install_packages() {
     apt_install clang && apt_install "libclang-rt-$("$compiler" -dumpversion | cut -d. -f1)-dev"

@@ -48,21 +48,8 @@ missing_packages() {
     python_has_headers || echo python3-dev
 }
 
-as_root() {
-    if [ "$(id -u)" -eq 0 ]; then
-        "$@"
-    else
-        sudo -n "$@"
-    fi
-}
-may_apt() {
-    command -v apt-get >/dev/null 2>&1 || return 1
-    [ "$(id -u)" -eq 0 ] || { command -v sudo >/dev/null 2>&1 && sudo -n true 2>/dev/null; }
-}
-apt_install() {
-    as_root env DEBIAN_FRONTEND=noninteractive \
-        apt-get install -y -q --no-install-recommends "$@"
-}
+# shellcheck source=tools/apt.sh
+. "$root"/tools/apt.sh
 
 # shellcheck disable=SC2046,SC2086 # a list of package names, split on purpose
 install_packages() {

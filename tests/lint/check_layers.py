@@ -30,7 +30,7 @@ SEEN_BY_ENGINE = {
     f"storage/{name}.h"
     for name in (
         "store", "view", "stage", "layout", "status", "fail", "epoch", "cpus", "seal", "sink",
-        "source", "salvage", "rewriting", "memory", "half",
+        "source", "salvage", "rewriting", "memory", "half", "finding",
     )
 }
 

@@ -1,8 +1,7 @@
 /* test_flat.c -- a flat index, many threads: adders, removers, markers, searchers, getters.
  *
  * Slots are free the moment their item is gone and are used again at once, so a search meets reuse
- * all the time.  The vector of a label is a function of the label and a version, of which there are
- * few, so every answer can be checked: its distance must be, bit for bit, that of some version
+ * all the time.  Every answer is checked (versions.h): its distance must be that of some version
  * (V2), no label is there twice (V5), rows are sorted, and what nobody touches is always found
  * (V7).  Run it under ThreadSanitizer.
  */
@@ -10,47 +9,17 @@
 #include <sched.h>
 #include <stdatomic.h>
 
-#include "engine/distance/distance.h"
 #include "storage/layout.h"
-#include "tests/support/engine.h"
+#include "tests/race/versions.h"
 
-#define DIM 12u
-#define VERSIONS 4u
 #define SETTLED 100u /* labels below are never touched */
 #define CHURNED 300u /* labels below come and go */
 #define K 10u
 #define ROWS 10u
 
 static navmap_index *ix;
-static struct distance metric;
 static _Atomic bool stop;
-static _Atomic uint32_t searches, missed, got, adds, removals, wrong;
-static uint64_t seed;
-
-static void vector_of(uint64_t label, uint32_t version, float *ret_v)
-{
-    struct rng r = {label * VERSIONS + version + seed};
-    for (uint32_t i = 0; i < DIM; i++)
-        ret_v[i] = rng_normal(&r);
-}
-
-/* cmocka's assertions are for the main thread: others count. */
-static void expect(bool right)
-{
-    if (!right)
-        atomic_fetch_add(&wrong, 1);
-}
-
-static bool distance_exists(const float *query, uint64_t label, float distance)
-{
-    float v[DIM];
-    for (uint32_t version = 0; version < VERSIONS; version++) {
-        vector_of(label, version, v);
-        if (metric.fn(query, v, DIM) == distance)
-            return true;
-    }
-    return false;
-}
+static _Atomic uint32_t searches, missed, got, adds, removals;
 
 static int is_even(void *ctx, uint64_t label)
 {

@@ -2,8 +2,7 @@
  *
  * The same on a directory and in memory, where items are written through beside the searches.
  *
- * The vector of a label is a function of the label and a version, of which there are few, so every
- * answer can be checked: its distance must be, bit for bit, that of some version (V2), no label is
+ * Every answer is checked (versions.h): its distance must be that of some version (V2), no label is
  * there twice (V5), rows are sorted.  Of items nobody touches 98 % must be found (V7).  Slots are
  * reused all the while: updates are many enough for several sweeps.  Run it under ThreadSanitizer.
  */
@@ -11,12 +10,9 @@
 #include <stdatomic.h>
 #include <time.h>
 
-#include "engine/distance/distance.h"
 #include "storage/layout.h"
-#include "tests/support/engine.h"
+#include "tests/race/versions.h"
 
-#define DIM 12u
-#define VERSIONS 4u
 #define SETTLED 300u /* labels below are never touched */
 #define CHURNED 600u /* labels below are updated and marked */
 #define K 10u
@@ -24,35 +20,8 @@
 #define REPLACED 64u /* items that a replacer turns over at a time */
 
 static navmap_index *ix;
-static struct distance metric;
 static _Atomic bool stop;
-static _Atomic uint32_t searches, saves, missed, updates, appended, wrong;
-static uint64_t seed;
-
-static void vector_of(uint64_t label, uint32_t version, float *ret_v)
-{
-    struct rng r = {label * VERSIONS + version + seed};
-    for (uint32_t i = 0; i < DIM; i++)
-        ret_v[i] = rng_normal(&r);
-}
-
-/* cmocka's assertions are for the main thread: others count. */
-static void expect(bool right)
-{
-    if (!right)
-        atomic_fetch_add(&wrong, 1);
-}
-
-static bool distance_exists(const float *query, uint64_t label, float distance)
-{
-    float v[DIM];
-    for (uint32_t version = 0; version < VERSIONS; version++) {
-        vector_of(label, version, v);
-        if (metric.fn(query, v, DIM) == distance)
-            return true;
-    }
-    return false;
-}
+static _Atomic uint32_t searches, saves, missed, updates, appended;
 
 static void *search(void *ctx)
 {

@@ -427,6 +427,59 @@ static void test_gone(void **state)
     ok(workload_close(&w));
 }
 
+/* A reader is told, too, when what took the place of its data file is another index's. */
+static void test_another(void **state)
+{
+    bool shrunk;
+    struct view *v;
+    struct store_stats stats;
+    struct layout own, other;
+    struct disk_header h;
+    unsigned char page[LAYOUT_PAGE];
+    int read_only;
+    char data[160];
+    (void)state;
+    begin(STORE_FULL, 13);
+    steps(10);
+    struct store *r = reader();
+    ok(swap_step(&w, false, &shrunk));
+    ok(store_stats_read(w.store, &stats));
+    (void)snprintf(data, sizeof data, "%s/data-%08llu.navmap", path,
+                   (unsigned long long)stats.generation);
+    int fd = open(data, O_RDWR | O_CLOEXEC);
+    off_t bytes = lseek(fd, 0, SEEK_END);
+    assert_true(bytes > 0);
+    assert_int_equal(pread(fd, page, sizeof page, 0), sizeof page);
+    ok(layout_read_header(page, (uint64_t)bytes, data, &own, &read_only));
+    for (uint32_t which = 0; which < 5; which++) {
+        other = own;
+        switch (which) {
+        case 0:
+            other.uuid[3] ^= 1;
+            break;
+        case 1:
+            other.instance ^= 1;
+            break;
+        case 2:
+            other.space = own.space == 0 ? 1 : 0;
+            break;
+        case 3:
+            other.flags ^= HEADER_ALLOW_REPLACE_DELETED;
+            break;
+        default:
+            break;
+        }
+        layout_write_header(&other, &h);
+        assert_int_equal(pwrite(fd, &h, sizeof h, 0), sizeof h);
+        if (which < 4)
+            assert_int_equal(store_view_begin(r, &v), NAVMAP_ESTALE);
+    }
+    check(r); /* its own again */
+    (void)close(fd);
+    ok(store_close(r));
+    ok(workload_close(&w));
+}
+
 /* LOCK was removed and made anew: a reader finds it within a second or two, and goes on. */
 static void test_lock_anew(void **state)
 {
@@ -465,6 +518,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_shrink, setup, teardown),
         cmocka_unit_test_setup_teardown(test_aside, setup, teardown),
         cmocka_unit_test_setup_teardown(test_gone, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_another, setup, teardown),
         cmocka_unit_test_setup_teardown(test_lock_anew, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,37 +1,11 @@
 /* test_header.c -- a header page is believed only as far as it can be worked out anew. */
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-
 #include <inttypes.h>
 #include <string.h>
 
 #include "storage/checksum.h"
 #include "storage/layout.h"
-
-static struct layout_params typical(void)
-{
-    return (struct layout_params){.dim = 100,
-                                  .space = 2,
-                                  .M = 16,
-                                  .ef_construction = 200,
-                                  .flags = HEADER_ALLOW_REPLACE_DELETED,
-                                  .seed = 100,
-                                  .slot_shift = 10};
-}
-
-static struct layout must_compute(const struct layout_params *params)
-{
-    struct layout l;
-    navmap_status status = layout_compute(params, &l);
-    if (status != NAVMAP_OK)
-        fail_msg("%s", navmap_error_detail());
-    return l;
-}
+#include "tests/support/typical.h"
 
 /* Headers ---------------------------------------------------------------------------------------*/
 

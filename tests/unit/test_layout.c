@@ -1,18 +1,12 @@
 /* test_layout.c -- the geometry, against figures worked out elsewhere. */
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-
 #include <inttypes.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "storage/layout.h"
+#include "tests/support/typical.h"
 
 #define DEFAULT_SEED 20240607u
 
@@ -24,26 +18,6 @@ static uint64_t random_next(void)
     z = (z ^ (z >> 30)) * UINT64_C(0xBF58476D1CE4E5B9);
     z = (z ^ (z >> 27)) * UINT64_C(0x94D049BB133111EB);
     return z ^ (z >> 31);
-}
-
-static struct layout_params typical(void)
-{
-    return (struct layout_params){.dim = 100,
-                                  .space = 2,
-                                  .M = 16,
-                                  .ef_construction = 200,
-                                  .flags = HEADER_ALLOW_REPLACE_DELETED,
-                                  .seed = 100,
-                                  .slot_shift = 10};
-}
-
-static struct layout must_compute(const struct layout_params *params)
-{
-    struct layout l;
-    navmap_status status = layout_compute(params, &l);
-    if (status != NAVMAP_OK)
-        fail_msg("%s", navmap_error_detail());
-    return l;
 }
 
 /* Computed by a few lines of Python from FORMAT.md, section 7. */
