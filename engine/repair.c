@@ -11,11 +11,11 @@
  * A flat index has no rows: nothing is due there, its slots are free at once.
  *
  * R1  A row that names D keeps what it has of linkable ids and loses all others, members of D or
- *     not.  If it is less than half full then, or in a vacuum, the nearest of what those lost linked
- *     to are the candidates for it (as FreshDiskANN does it): first those that are diverse, then
- *     the nearest, up to as many as there were, half of the row at least.  A new neighbour with
- *     room for it links back, as in insertion: else the rows keep their number of links, but those
- *     whom few name are named by fewer with every sweep, and are found less and less.
+ *     not.  If it is less than half full then, or in a vacuum, the nearest of what those lost
+ *     linked to are the candidates for it (as FreshDiskANN does it): first those that are diverse,
+ *     then the nearest, up to as many as there were, half of the row at least.  A new neighbour
+ *     with room for it links back, as in insertion: else the rows keep their number of links, but
+ *     those whom few name are named by fewer with every sweep, and are found less and less.
  * R2  The entry is moved off D before the first row is looked at.
  * R3  Rows of FREE slots and of D itself are left alone: nobody reaches them once D is free, and
  *     publication writes them anew.

@@ -1,7 +1,7 @@
 """Recall and speed of an index whose items have all been replaced, again and again.
 
     tools/bench/turnovers.py update replace --data DIR [--items 300000] [--turnovers 10]
-    tools/bench/turnovers.py --join FILE.json FILE.json --json BOTH.json --picture BOTH.png
+    tools/bench/turnovers.py --data DIR --join FILE.json ... --json ALL.json --picture ALL.png
 
 update   In a turnover every label gets another vector by add_items, in an order drawn by chance.
 replace  In a turnover, in batches of --batch labels: each is marked deleted, and as many new labels
@@ -207,7 +207,7 @@ def joined(paths: list[pathlib.Path]) -> dict[str, Any]:
 
 def main() -> int:
     parser = common.parser(__doc__)
-    parser.add_argument("kinds", nargs="*", choices=KINDS)
+    parser.add_argument("kinds", nargs="*", metavar="KIND", help=" or ".join(KINDS))
     parser.add_argument("--items", type=int, default=300_000)
     parser.add_argument("--turnovers", type=int, default=10)
     parser.add_argument("--batch", type=int, default=1_000, help="rows that are changed at once")
@@ -217,6 +217,8 @@ def main() -> int:
     parser.add_argument("--picture", type=pathlib.Path, help="of the middle ef, as PNG")
     parser.add_argument("--join", type=pathlib.Path, nargs="+", help="reports of runs before")
     run = parser.parse_args()
+    if not set(run.kinds) <= set(KINDS) or bool(run.kinds) == bool(run.join):
+        parser.error(f"either --join or some of {', '.join(KINDS)}")
     report: dict[str, Any]
     if run.join:
         report = joined(run.join)
