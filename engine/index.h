@@ -74,9 +74,11 @@ struct insert {
 };
 navmap_status index_insert(navmap_index *ix, struct scratch *s,
                            const struct insert *in) NAVMAP_MUST_USE;
-/* Links for a slot that was DELETED and is LIVE again, as a new item gets them, unless it has a way
- * in (ways.h, W3); and before it the room for that, in stage and scratch.  Write lock held
- * exclusively. */
+/* A slot that has just become DELETED is bridged (ways.h, W2); and before it the room for that, in
+ * stage and scratch.  Write lock held exclusively, in all four. */
+navmap_status index_bridge_room(navmap_index *ix, struct scratch *s) NAVMAP_MUST_USE;
+void index_bridge(navmap_index *ix, struct scratch *s, uint32_t slot);
+/* Links for a slot that was DELETED and is LIVE again, as a new item gets them (ways.h, W3). */
 navmap_status index_relink_room(navmap_index *ix, struct scratch *s, uint32_t slot) NAVMAP_MUST_USE;
 void index_relink(navmap_index *ix, struct scratch *s, uint32_t slot);
 

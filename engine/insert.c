@@ -325,7 +325,23 @@ static void link_item(navmap_index *ix, struct scratch *s, struct graph *g, stru
     g->unsure = g->all_live && (g->unsure || g->dying != 0);
     place(ix, s, g, &to, item->level, item);
     if (g->dying != 0)
-        ways_secure(ix, s, g);
+        ways_bridge(ix, s, g, edit_status(g->edit, g->dying) == SLOT_DELETED);
+}
+
+navmap_status index_bridge_room(navmap_index *ix, struct scratch *s)
+{
+    struct graph g;
+    TRY(store_sweep_room(ix->store, ix->layout->M0 + ix->layout->M + 1u));
+    graph_of_edit(store_edit(ix->store), &ix->distance, s, &g);
+    return reserve(ix, s, &g);
+}
+
+void index_bridge(navmap_index *ix, struct scratch *s, uint32_t slot)
+{
+    struct graph g;
+    graph_of_edit(store_edit(ix->store), &ix->distance, s, &g);
+    g.dying = slot;
+    ways_bridge(ix, s, &g, false);
 }
 
 navmap_status index_relink_room(navmap_index *ix, struct scratch *s, uint32_t slot)
@@ -344,8 +360,7 @@ void index_relink(navmap_index *ix, struct scratch *s, uint32_t slot)
     g.self = slot;
     g.live_only = true;
     const struct target to = graph_target_node(&g, slot, s->query);
-    if (!ways_named(&g, s, slot, 0, 0)) /* ways.h, W3 */
-        place(ix, s, &g, &to, graph_level(&g, slot), NULL);
+    place(ix, s, &g, &to, graph_level(&g, slot), NULL);
 }
 
 /* The label is in, so the promise is kept: before the item ends, so that who holds the write lock

@@ -27,7 +27,7 @@ struct navmap_vacuum_result {
  * which are then free to be used again, and links to items that are marked deleted.  Those stay:
  * navmap_undelete() finds them, and gives them new links.  Files and memory keep their size;
  * navmap_compact() makes them smaller.
- * While less than a third of the links leads to what is gone, rows are repaired in portions of some
+ * While less than a third of what has links is gone, rows are repaired in portions of some
  * milliseconds, and other calls get their turn between them.  Beyond that all links are made anew,
  * in memory, and put in when they are ready: changes wait meanwhile.  Searches go on throughout,
  * in other processes too.

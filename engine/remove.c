@@ -5,6 +5,20 @@
 #include "engine/index.h"
 #include "storage/fail.h"
 
+/* ways.h, W2: what can fail comes before the mark. */
+static navmap_status put_mark(navmap_index *ix, struct scratch *s, uint64_t label)
+{
+    struct store_found found;
+    TRY(store_find(ix->store, label, &found));
+    const bool links = found.slot != 0 && STATE_STATUS(found.state) == SLOT_LIVE && !index_flat(ix);
+    if (links)
+        TRY(index_bridge_room(ix, s));
+    TRY(store_mark(ix->store, label, true));
+    if (links)
+        index_bridge(ix, s, found.slot);
+    return NAVMAP_OK;
+}
+
 /* ways.h, W3: what can fail comes before the mark is taken away. */
 static navmap_status take_mark_away(navmap_index *ix, struct scratch *s, uint64_t label)
 {
@@ -26,7 +40,7 @@ static navmap_status mark(navmap_index *ix, const char *what, uint64_t label, bo
     TRY(scratch_take(&ix->shelf, ix->layout, &s));
     navmap_status status = store_write_begin(ix->store, 0);
     if (status == NAVMAP_OK) {
-        status = deleted ? store_mark(ix->store, label, true) : take_mark_away(ix, s, label);
+        status = deleted ? put_mark(ix, s, label) : take_mark_away(ix, s, label);
         ix->marked_meanwhile += deleted && status == NAVMAP_OK;
         if (status == NAVMAP_OK)
             repair_some(ix, s, REPAIR_SLOTS_PER_ITEM);

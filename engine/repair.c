@@ -11,10 +11,11 @@
  * A flat index has no rows: nothing is due there, its slots are free at once.
  *
  * R1  A row that names D keeps what it has of linkable ids and loses all others, members of D or
- *     not.  If less than three quarters of its room are left, the nearest of what those lost linked
- *     to are the candidates for it (as FreshDiskANN does it): first those that are diverse, then
- *     the nearest, up to as many as there were, three quarters at least.  (A row that grew by
- *     adding is as full, since it takes what comes until there is no more room.)
+ *     not.  If it is less than half full then, or in a vacuum, the nearest of what those lost
+ *     linked to are the candidates for it (as FreshDiskANN does it): first those that are diverse,
+ *     then the nearest, up to as many as there were, half of the row at least.  A new neighbour
+ *     with room for it links back, as in insertion: else the rows keep their number of links, but
+ *     those whom few name are named by fewer with every sweep, and are found less and less.
  * R2  The entry is moved off D before the first row is looked at.
  * R3  Rows of FREE slots and of D itself are left alone: nobody reaches them once D is free, and
  *     publication writes them anew.
@@ -33,8 +34,8 @@
 
 #define DEAD_MIN 1024u
 #define DEAD_SHARE 8u
-#define ENOUGH(width) ((width) - (width) / 4) /* links; see R1 */
-#define CANDIDATES_MAX 4096u                  /* of one row; M = 512 could name a million */
+#define ENOUGH(width) ((width) / 2) /* links; see R1 */
+#define CANDIDATES_MAX 4096u        /* of one row; M = 512 could name a million */
 
 static uint32_t repair_beam(const navmap_index *ix)
 {
@@ -188,7 +189,21 @@ static uint32_t fill_up(const navmap_index *ix, const struct graph *g, struct sc
     return kept;
 }
 
-/* R1.  Room for the edit was made. */
+/* A new neighbour links back, if its row has room. */
+static void link_back(navmap_index *ix, const struct graph *g, uint32_t of, uint32_t level,
+                      uint32_t width)
+{
+    _Atomic uint32_t *row = store_row_edit(ix->store, of, level);
+    for (uint32_t i = 0; i < width; i++) {
+        uint32_t id = row_get(row, i);
+        if (id == 0)
+            row_put(row, i, g->self);
+        if (id == 0 || id == g->self)
+            return;
+    }
+}
+
+/* R1.  Room for the edits was made. */
 static void repair_row(navmap_index *ix, struct scratch *s, const struct graph *g, uint32_t level)
 {
     _Atomic uint32_t *row = store_row_edit(ix->store, g->self, level);
@@ -201,12 +216,15 @@ static void repair_row(navmap_index *ix, struct scratch *s, const struct graph *
         ids[i] = ids[kept];
         ids[kept++] = id;
     }
-    bool fill =
+    const uint32_t had = kept;
+    const bool fill =
         (g->live_only || kept < ENOUGH(width)) && edit_status(g->edit, g->self) == SLOT_LIVE;
     if (fill)
         kept = fill_up(ix, g, s, level, ids, n, kept);
     for (uint32_t i = 0; i < width; i++)
         row_put(row, i, i >= kept ? 0 : fill ? s->row[i].id : ids[i]);
+    for (uint32_t i = had; i < kept; i++)
+        link_back(ix, g, s->row[i].id, level, width);
 }
 
 /* All rows of one slot. */
@@ -216,14 +234,14 @@ static navmap_status repair_slot(navmap_index *ix, struct scratch *s, struct gra
     g->self = slot;
     if (edit_status(g->edit, slot) == SLOT_FREE || store_sweep_member(ix->store, slot))
         return NAVMAP_OK; /* R3 */
-    uint32_t levels = TAG_LEVEL(edit_up(g->edit, slot));
+    const uint32_t levels = graph_level(g, slot);
     bool room = false;
     for (uint32_t level = 0; level <= levels; level++) {
         const _Atomic uint32_t *row = graph_edit_row(g, slot, level);
         if (!row || !names_gone(ix, g, row, level == 0 ? g->M0 : g->M))
             continue;
         if (!room) {
-            TRY(store_sweep_room(ix->store, levels + 1));
+            TRY(store_sweep_room(ix->store, (levels + 1) * (g->M0 + 1u)));
             *g = graph_around(ix, s, slot);
             room = true;
         }

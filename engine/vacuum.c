@@ -1,14 +1,14 @@
 /* vacuum.c -- navmap_vacuum(): a sweep on request, which takes out deleted items as well.
  *
- *   most links lead to what is gone?  -> all links anew (V1)
+ *   much is gone?  -> all links anew (V1)
  *   -> a sweep (repair.c, R5), in portions
  *   -> a walk over everything: who cannot be reached gets a way in (V2)
  *
- * V1  When much is gone, filling rows up from what is left of their neighbourhoods makes a poor
- *     graph.  Then a private index is built of what is LIVE, each item with the level that its slot
- *     has, and its rows are copied.  Until then nothing has changed.  While they are copied old and
- *     new rows stand side by side: old ones name what is LIVE or not, new ones what is LIVE only,
- *     so a walk comes to something from either.
+ * V1  When more than a third of what has links is gone, filling rows up from what is left of their
+ *     neighbourhoods makes a poor graph.  Then a private index is built of what is LIVE, each item
+ *     with the level that its slot has, and its rows are copied.  Until then nothing has changed.
+ *     While they are copied old and new rows stand side by side: old ones name what is LIVE or not,
+ *     new ones what is LIVE only, so a walk comes to something from either.
  * V2  The walk is made over the committed graph, beside searches and adders; whom it misses without
  *     reason gets a link too many, which does no harm.
  */
@@ -24,9 +24,8 @@
 #include "storage/fail.h"
 #include "storage/rewriting.h"
 
-#define PORTION 256u      /* slots of a sweep between two looks at the clock and the caller */
-#define SAMPLE_MAX 65536u /* rows by which it is decided */
-#define ANEW_SHARE 3u     /* of the links, one that leads to what is gone */
+#define PORTION 256u  /* slots of a sweep between two looks at the clock and the caller */
+#define ANEW_SHARE 3u /* of what has links */
 #define WALKS_MAX 4
 
 struct vacuum {
@@ -45,18 +44,9 @@ static bool live(const struct stage *e, uint32_t slot)
 
 static bool mostly_gone(const navmap_index *ix)
 {
-    const struct stage *e = store_edit(ix->store);
-    const uint32_t nslots = extent_slots(e->root.extent), step = nslots / SAMPLE_MAX + 1;
-    uint64_t links = 0, gone = 0;
-    for (uint32_t slot = 1; slot < nslots; slot += step) {
-        const _Atomic uint32_t *row = live(e, slot) ? edit_row(e, slot) : NULL;
-        for (uint32_t i = 0; row && i < ix->layout->M0; i++) {
-            uint32_t id = row_get(row, i);
-            links += id != 0;
-            gone += id != 0 && id < nslots && !live(e, id);
-        }
-    }
-    return gone > links / ANEW_SHARE;
+    const struct disk_root *root = &store_edit(ix->store)->root;
+    const uint64_t gone = root->n_deleted - root->n_apart + root->n_dead;
+    return gone > (root->n_live + gone) / ANEW_SHARE;
 }
 
 static navmap_status live_slots(const navmap_index *ix, struct sealing *ret_what)

@@ -4,6 +4,8 @@
 #include "engine/graph_inline.h"
 #include "engine/walk.h"
 
+#define BRIDGES_TRIED 32u /* neighbours behind it that each one of a dying slot's is offered */
+
 /* A neighbour whose links count. */
 static bool counts(const struct graph *g, uint32_t slot)
 {
@@ -11,12 +13,13 @@ static bool counts(const struct graph *g, uint32_t slot)
     return slot != g->dying && (status == SLOT_LIVE || (status == SLOT_DELETED && !g->live_only));
 }
 
+/* Ids are packed in front. */
 static bool row_names(const _Atomic uint32_t *row, uint32_t width, uint32_t id)
 {
-    bool found = false;
-    for (uint32_t i = 0; i < width && !found; i++)
-        found = row_get(row, i) == id;
-    return found;
+    for (uint32_t i = 0, have = id + 1; i < width && have != 0; i++)
+        if ((have = row_get(row, i)) == id)
+            return true;
+    return false;
 }
 
 bool ways_named(const struct graph *g, struct scratch *s, uint32_t id, uint32_t but, uint32_t level)
@@ -123,16 +126,89 @@ bool ways_give(navmap_index *ix, struct scratch *s, const struct graph *g, uint3
     return ways_reach(ix, s, g, id);
 }
 
-void ways_secure(navmap_index *ix, struct scratch *s, const struct graph *g)
+/* `of` names `id` from now on: where it named the slot that dies, else in an empty place.  False
+ * when it has neither and does not name it already. */
+static bool name_instead(navmap_index *ix, const struct graph *g, uint32_t of, uint32_t id)
 {
-    uint32_t *ids = s->hops[0].ids, n = graph_copy_row(g, g->dying, 0, ids), given = 0;
-    for (uint32_t i = 0; i < n; i++) {
-        s->row[i].id = ids[i];
-        graph_prefetch(graph_edit_row(g, ids[i], 0), g->M0 * 4);
+    uint32_t place = g->M0;
+    bool done = false;
+    store_node_lock(ix->store, of);
+    _Atomic uint32_t *row = store_row_edit(ix->store, of, 0);
+    for (uint32_t i = 0; i < g->M0 && !done; i++) {
+        uint32_t have = row_get(row, i);
+        done = have == id;
+        if (have == g->dying || (have == 0 && place == g->M0))
+            place = i;
+        if (have == 0)
+            break;
     }
-    for (uint32_t i = 0; i < n && given < g->M; i++) {
-        uint32_t id = s->row[i].id;
-        if (edit_status(g->edit, id) == SLOT_LIVE && !ways_named(g, s, id, g->dying, 0))
+    if (!done && place < g->M0)
+        row_put(row, place, id);
+    store_node_unlock(ix->store, of);
+    return done || place < g->M0;
+}
+
+/* The n slots in s->ids, neighbours of one that dies: into s->near for each the nearest other one
+ * that it does not name, or id 0. */
+static void find_bridges(const struct graph *g, struct scratch *s, uint32_t n)
+{
+    const uint32_t *ids = s->ids;
+    for (uint32_t i = 0; i < n; i++)
+        s->near[i] = (struct near){FLT_MAX, 0};
+    for (uint32_t i = 0; i + 1 < n; i++) {
+        const uint32_t others = n - i - 1 < BRIDGES_TRIED ? n - i - 1 : BRIDGES_TRIED;
+        const struct target to = graph_target_node(g, ids[i], g->pair);
+        graph_distances(g, s, &to, ids + i + 1, others, s->dists);
+        for (uint32_t j = i + 1; j <= i + others; j++) {
+            const float d = s->dists[j - i - 1];
+            if (ids[i] == ids[j]) /* in a damaged row */
+                continue;
+            if (d < s->near[i].dist && !row_names(graph_edit_row(g, ids[i], 0), g->M0, ids[j]))
+                s->near[i] = (struct near){d, ids[j]};
+            if (d < s->near[j].dist && !row_names(graph_edit_row(g, ids[j], 0), g->M0, ids[i]))
+                s->near[j] = (struct near){d, ids[i]};
+        }
+    }
+}
+
+/* The LIVE slots that the one that goes names, into s->ids; how many.  `namers`: of these only
+ * those that name it. */
+static uint32_t left_behind(const struct graph *g, struct scratch *s, bool namers)
+{
+    uint32_t *ids = s->ids, n = graph_copy_row(g, g->dying, 0, ids), kept = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        graph_prefetch(graph_edit_row(g, ids[i], 0), g->M0 * 4);
+        __builtin_prefetch((const void *)view_state(g->view, ids[i]));
+    }
+    for (uint32_t i = 0; i < n; i++)
+        if (ids[i] != g->self && ids[i] != g->dying && edit_status(g->edit, ids[i]) == SLOT_LIVE &&
+            (!namers || row_names(graph_edit_row(g, ids[i], 0), g->M0, g->dying)))
+            ids[kept++] = ids[i];
+    return kept;
+}
+
+void ways_bridge(navmap_index *ix, struct scratch *s, const struct graph *g, bool again)
+{
+    const uint32_t n = left_behind(g, s, again);
+    uint32_t given = 0;
+    find_bridges(g, s, n);
+    for (uint32_t i = 0; i < n; i++)
+        s->row[i].id = s->ids[i]; /* ways_give() needs the other */
+    for (uint32_t i = 0; i < n; i++) {
+        const uint32_t id = s->row[i].id, to = s->near[i].id;
+        bool named = false;
+        if (to != 0) {
+            (void)name_instead(ix, g, id, to);
+            named = name_instead(ix, g, to, id);
+        }
+        if (!named && given < g->M && !ways_named(g, s, id, g->dying, 0))
             given += ways_give(ix, s, g, id);
     }
+    if (n == 0 || again)
+        return;
+    store_node_lock(ix->store, g->dying);
+    _Atomic uint32_t *row = store_row_edit(ix->store, g->dying, 0);
+    for (uint32_t i = 0; i < g->M0; i++)
+        row_put(row, i, i < n ? s->row[i].id : 0);
+    store_node_unlock(ix->store, g->dying);
 }

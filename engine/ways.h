@@ -5,12 +5,15 @@
  * is at worst given a link too many.
  *
  * W1  A row that is thinned keeps an id which none of that node's own neighbours names.
- * W2  A slot that dies leaves nobody behind: what its row names gets a link from a neighbour,
- *     unless one has it already.  Links of DEAD slots count for nothing, so when the sweep takes
- *     them away nobody loses the last way in.
- * W3  A DELETED slot needs no way in, since nobody looks for it: the vacuum takes away all there
- *     are.  Before it is LIVE again it is linked anew, unless a LIVE neighbour names it
- *     (remove.c).
+ * W2  A slot that is marked deleted, or that dies, is bridged: each LIVE one that its row names,
+ *     and the nearest of the others that it does not name, name each other from then on, in the
+ *     place of the slot where they named that.  So most of the links to it are gone at once and not
+ *     with the sweep, nobody's row gets shorter, and the graph stays one of links that go both
+ *     ways.  Who is named by nobody even so gets a link from a neighbour.  Links of DEAD slots
+ *     count for nothing, so when the sweep takes them away nobody loses the last way in.  The
+ *     slot's own row keeps only what is LIVE, if anything is: who comes to it still is led back.
+ * W3  A DELETED slot needs no way in, since nobody looks for it.  Before it is LIVE again it is
+ *     linked anew as a new item is (remove.c).
  *     (Two threads at once may each count on what the other takes away, and two nodes that name
  *     each other alone have a way in each: those the vacuum finds, by a walk over everything.)
  */
@@ -33,7 +36,9 @@ uint32_t ways_keep(const struct graph *g, struct scratch *s, uint32_t slot,
 bool ways_give(navmap_index *ix, struct scratch *s, const struct graph *g, uint32_t id);
 /* The same from the nearest that a walk comes to, whoever names it already. */
 bool ways_reach(navmap_index *ix, struct scratch *s, const struct graph *g, uint32_t id);
-/* W2: before g->dying is DEAD.  At most M rows are changed. */
-void ways_secure(navmap_index *ix, struct scratch *s, const struct graph *g);
+/* W2: before g->dying is DEAD, or when it has become DELETED.  `again`: it was bridged when it was
+ * marked, so only those that still name it matter.  At most M0 + M + 1 rows are changed.  The
+ * scratch is reserved for M0 + 1 candidates. */
+void ways_bridge(navmap_index *ix, struct scratch *s, const struct graph *g, bool again);
 
 #endif

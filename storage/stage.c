@@ -151,8 +151,9 @@ uint64_t stage_bytes(const struct stage *e)
 bool stage_room(const struct stage *e, uint32_t items, uint32_t levels)
 {
     const struct layout *l = &e->view->layout;
-    /* Its own row, its old slot's state, a replaced item's; and what it links to. */
-    uint64_t slots = items * (3ull + l->M0), uppers = items * levels * (1ull + l->M);
+    /* Its own row, its old slot's state, a replaced item's; what it links to, and what is linked
+     * anew where its old slot was. */
+    uint64_t slots = items * (3ull + 2ull * l->M0), uppers = items * levels * (1ull + l->M);
     return e->n_slots + slots <= e->slots_cap && e->n_uppers + uppers <= e->uppers_cap &&
            e->n_labels + 2ull * items <= STAGE_LABELS_MAX &&
            bytes_with(e, slots, uppers, items * (uint64_t)layout_payload_bytes(l)) <=

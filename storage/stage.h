@@ -98,7 +98,7 @@ navmap_status stage_follow(struct stage *stage, const struct view *view) NAVMAP_
 void stage_clear(struct stage *stage);
 bool stage_empty(const struct stage *stage);
 /* May `items` items with `levels` upper levels be staged, each linking in the worst case
- * M0 + levels*M other rows and changing two labels?  False: commit first. */
+ * 2*M0 + levels*M other rows and changing two labels?  False: commit first. */
 bool stage_room(const struct stage *stage, uint32_t items, uint32_t levels);
 /* How many items to make room for at a time: some, but no more than a commit can carry. */
 uint32_t stage_items(const struct stage *stage);

@@ -186,7 +186,7 @@ navmap_status store_item_begin(struct store *s, uint64_t label, uint32_t want_le
 void store_item_payload(struct store *s, struct store_item *item, const void *code,
                         const void *vec_row);
 /* A row to be changed: level 0 has M0 ids, upper levels M.  0 = no id; ids are packed first.  Words
- * are stored relaxed: others read them at any time.  At most M0 + level*M rows other than the
+ * are stored relaxed: others read them at any time.  At most 2*M0 + level*M rows other than the
  * item's own per item.  Cannot fail.  `level` must be <= the slot's own level.  The slot's node
  * lock is held, or the write lock exclusively, or the slot is the item's own and not yet
  * published. */

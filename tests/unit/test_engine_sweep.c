@@ -147,7 +147,7 @@ static void test_reopening_in_between(void **state)
     free(v);
 }
 
-/* Deleting does not make slots dead, so nothing is swept: an undelete finds all in place. */
+/* Deleting does not make slots dead, so nothing is swept: an undelete finds all slots in place. */
 static void test_deleted_are_kept(void **state)
 {
     (void)state;

@@ -1,21 +1,30 @@
 """Recall and speed of an index whose items have all been replaced, again and again.
 
     tools/bench/turnovers.py update replace --data DIR [--items 300000] [--turnovers 10]
+    tools/bench/turnovers.py --data DIR --join FILE.json ... --json ALL.json --picture ALL.png
 
 update   In a turnover every label gets another vector by add_items, in an order drawn by chance.
 replace  In a turnover, in batches of --batch labels: each is marked deleted, and as many new labels
          come by add_items(replace_deleted=True), until no label of before is left.
 
-The vectors of a turnover are those of the one before, dealt out anew, so the exact neighbours stay
-the same vectors throughout and a fresh index of the same items is one and the same for all
-turnovers: it is the line to be held.  After each turnover: recall@10 and queries a second at each
-ef, the time of a changed row over that of a row of the fresh build, and for navmap how many live
-items no walk reaches.  All times are of processor time, on one thread.
+The items come in an order by chance.  The vectors of a turnover are those of the one before, dealt
+out anew, so the exact neighbours stay the same vectors throughout, and a fresh index of the same
+items is one and the same for all turnovers: a second index that is built alike and not changed.
+After each turnover: recall@10 at each ef; queries a second over those of the fresh index, both
+asked in turns; and for navmap how many live items no walk reaches.
+
+What a changed row costs is told in rows of the build: of its mean, and of its last tenth, which is
+adding to an index of this size.  Rows and build are timed against searches of the fresh index
+between the batches, so that what else the machine does counts little.
+
+All times are of processor time, on one thread.
 """
 
 import argparse
+import json
 import pathlib
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -24,21 +33,59 @@ import common
 from common import K
 
 
+PACE_EF = 200
+
+
+def pace(run: argparse.Namespace) -> float:
+    """Seconds that a few searches of the fresh index take just now."""
+    run.fresh.set_ef(PACE_EF)
+    run.at = (run.at + run.few) % (len(run.queries) - run.few + 1)
+    begin = time.process_time()
+    common.answers(run.fresh, run.queries[run.at : run.at + run.few], 1)
+    return time.process_time() - begin
+
+
+class Meter:
+    """Time of batches of rows, in searches of the fresh index."""
+
+    def __init__(self, run: argparse.Namespace) -> None:
+        self.run, self.rows, self.times, self.paces = run, [], [], []
+
+    def batch(self, rows: int, work: Callable[[], None]) -> None:
+        begin = time.process_time()
+        work()
+        self.times.append(time.process_time() - begin)
+        self.paces.append(pace(self.run))
+        self.rows.append(rows)
+
+    def told(self, part: float = 1.0) -> dict[str, float]:
+        """Of the last part of the batches: microseconds a row, and searches a row."""
+        first = int(len(self.rows) * (1 - part))
+        row = sum(self.times[first:]) / sum(self.rows[first:])
+        search = sum(self.paces[first:]) / len(self.paces[first:]) / self.run.few
+        return {"us": 1e6 * row, "searches": row / search}
+
+
 def measure(index: Any, run: argparse.Namespace, vector_of: np.ndarray) -> dict[str, Any]:
     """`vector_of[label]` is the number of its vector."""
     told: dict[str, Any] = {}
     for ef in run.efs:
         index.set_ef(ef)
+        run.fresh.set_ef(ef)
         found, short = common.answers(index, run.queries, 1)
         hits = np.where(found >= 0, vector_of[found], -1)
-        rates = []
+        fresh_found = common.answers(run.fresh, run.queries, 1)[0]
+        rates: tuple[list[float], list[float]] = ([], [])
         for _ in range(run.rounds):
-            begin = time.process_time()
-            common.answers(index, run.queries, 1)
-            rates.append(len(run.queries) / (time.process_time() - begin))
+            for rate, asked in zip(rates, (index, run.fresh)):
+                begin = time.process_time()
+                common.answers(asked, run.queries, 1)
+                rate.append(len(run.queries) / (time.process_time() - begin))
         told[str(ef)] = {
             "recall": common.recall(hits, run.truth),
-            "qps": float(np.median(rates)),
+            "fresh_recall": common.recall(fresh_found, run.truth),
+            "qps": float(np.median(rates[0])),
+            "ratio": common.ratios(*rates),
             "short": short,
         }
     if hasattr(index, "check"):
@@ -48,55 +95,74 @@ def measure(index: Any, run: argparse.Namespace, vector_of: np.ndarray) -> dict[
     return told
 
 
-def update(index: Any, run: argparse.Namespace, labels: np.ndarray, turnover: int) -> np.ndarray:
+def update(index: Any, run: argparse.Namespace, meter: Meter, turnover: int) -> np.ndarray:
     vector_of = run.chance.permutation(run.items)
     for rows in np.array_split(run.chance.permutation(run.items), run.items // run.batch):
-        index.add_items(run.base[vector_of[rows]], rows, num_threads=1)
+        vectors = run.base[vector_of[rows]]
+        meter.batch(len(rows), lambda: index.add_items(vectors, rows, num_threads=1))
     return vector_of
 
 
-def replace(index: Any, run: argparse.Namespace, labels: np.ndarray, turnover: int) -> np.ndarray:
+def replace(index: Any, run: argparse.Namespace, meter: Meter, turnover: int) -> np.ndarray:
     """Labels of a turnover begin at turnover x items; what is returned is empty below."""
     first = turnover * run.items
     fresh = run.chance.permutation(run.items)
-    for rows in np.array_split(run.chance.permutation(run.items), run.items // run.batch):
+
+    def batch(rows: np.ndarray, vectors: np.ndarray) -> None:
         for label in rows.tolist():
             index.mark_deleted(first - run.items + label)
-        index.add_items(run.base[fresh[rows]], first + rows, num_threads=1, replace_deleted=True)
+        index.add_items(vectors, first + rows, num_threads=1, replace_deleted=True)
+
+    for rows in np.array_split(run.chance.permutation(run.items), run.items // run.batch):
+        vectors = run.base[fresh[rows]]
+        meter.batch(len(rows), lambda: batch(rows, vectors))
     return np.concatenate((np.full(first, -1), fresh))
 
 
 KINDS = {"update": update, "replace": replace}
 
 
-def one(kind: str, name: str, run: argparse.Namespace) -> dict[str, Any]:
+def built(kind: str, name: str, run: argparse.Namespace, meter: Meter | None) -> Any:
     index = common.fresh(name, run.base.shape[1], run.items, replace=kind == "replace")
-    labels = np.arange(run.items)
-    begin = time.process_time()
-    for rows in np.array_split(labels, run.items // run.batch):
-        index.add_items(run.base[rows], rows, num_threads=1)
-    insert = (time.process_time() - begin) / run.items
-    lines = [{"turnover": 0, "us_per_row": 1e6 * insert} | measure(index, run, labels)]
-    show(kind, name, lines[0], lines[0], run.efs)
+    for rows in np.array_split(np.arange(run.items), run.items // run.batch):
+        if meter is None:
+            index.add_items(run.base[rows], rows, num_threads=1)
+        else:
+            meter.batch(
+                len(rows), lambda: index.add_items(run.base[rows], rows, num_threads=1)
+            )
+    return index
+
+
+def one(kind: str, name: str, run: argparse.Namespace, save: Callable[[Any], None]) -> None:
+    run.at, run.fresh = 0, built(kind, name, run, None)
+    meter = Meter(run)
+    index = built(kind, name, run, meter)
+    insert = {"mean": meter.told(), "last_tenth": meter.told(0.1)}
+    lines = [{"turnover": 0} | measure(index, run, np.arange(run.items))]
+    told = {"kind": kind, "name": name, "insert": insert, "lines": lines}
+    show(kind, name, lines[0], run.efs)
     for turnover in range(1, run.turnovers + 1):
-        begin = time.process_time()
-        vector_of = KINDS[kind](index, run, labels, turnover)
-        taken = (time.process_time() - begin) / run.items
-        line = {"turnover": turnover, "us_per_row": 1e6 * taken} | measure(index, run, vector_of)
-        lines.append(line)
-        show(kind, name, line, lines[0], run.efs)
-    return {"kind": kind, "name": name, "lines": lines}
+        meter = Meter(run)
+        vector_of = KINDS[kind](index, run, meter, turnover)
+        row = meter.told()
+        cost = {part: row["searches"] / one["searches"] for part, one in insert.items()}
+        line = {"turnover": turnover, "row": row, "inserts": cost}
+        lines.append(line | measure(index, run, vector_of))
+        show(kind, name, lines[-1], run.efs)
+        save(told)
 
 
-def show(
-    kind: str, name: str, line: dict[str, Any], first: dict[str, Any], efs: tuple[int, ...]
-) -> None:
+def show(kind: str, name: str, line: dict[str, Any], efs: tuple[int, ...]) -> None:
     cells = [f"{kind} {name} {line['turnover']}"]
-    cells.append(f"{line['us_per_row'] / first['us_per_row']:.2f} inserts")
+    if "inserts" in line:
+        cost = line["inserts"]
+        cells.append(f"{cost['mean']:.2f} inserts, {cost['last_tenth']:.2f} of the last ones")
     for ef in map(str, efs):
+        point = line[ef]
         cells.append(
-            f"ef {ef}: {line[ef]['recall']:.4f}, {line[ef]['qps']:,.0f}/s "
-            f"({line[ef]['qps'] / first[ef]['qps']:.2f})"
+            f"ef {ef}: {point['recall']:.4f} ({point['fresh_recall']:.4f}), "
+            f"{point['qps']:,.0f}/s ({point['ratio']['median']:.3f})"
         )
     if "unreachable" in line:
         cells.append(f"{line['unreachable']} unreachable, {line['no_in_links']} without a way in")
@@ -112,17 +178,19 @@ def plot(path: pathlib.Path, report: dict[str, Any], ef: int) -> None:
     kinds = list(dict.fromkeys(row["kind"] for row in report["rows"]))
     figure, axes = pyplot.subplots(2, len(kinds), figsize=(6 * len(kinds), 7), squeeze=False)
     for column, kind in enumerate(kinds):
+        top, bottom = axes[0][column], axes[1][column]
         for row in (row for row in report["rows"] if row["kind"] == kind):
             turnovers = [line["turnover"] for line in row["lines"]]
-            for axis, what in ((axes[0][column], "recall"), (axes[1][column], "qps")):
-                values = [line[str(ef)][what] for line in row["lines"]]
-                axis.plot(turnovers, values, marker="o", label=row["name"])
-        axes[0][column].set_title(f"{kind}, ef {ef}")
-        axes[0][column].set_ylabel(f"recall@{K}")
-        axes[1][column].set_ylabel("queries a second, one thread")
-        axes[1][column].set_xlabel("turnovers")
-        axes[1][column].set_ylim(bottom=0)
-        for axis in (axes[0][column], axes[1][column]):
+            points = [line[str(ef)] for line in row["lines"]]
+            drawn = top.plot(turnovers, [p["recall"] for p in points], "o-", label=row["name"])
+            top.axhline(points[0]["fresh_recall"], color=drawn[0].get_color(), linestyle="--")
+            bottom.plot(turnovers, [p["ratio"]["median"] for p in points], "o-", label=row["name"])
+        top.set_title(f"{kind}, ef {ef}; dashed: fresh")
+        top.set_ylabel(f"recall@{K}")
+        bottom.set_ylabel("queries a second over those of the fresh index")
+        bottom.set_xlabel("turnovers")
+        bottom.set_ylim(bottom=0)
+        for axis in (top, bottom):
             axis.grid(alpha=0.3)
             axis.legend()
     figure.suptitle(f"{report['items']:,} x {report['dim']}, cosine")
@@ -131,9 +199,15 @@ def plot(path: pathlib.Path, report: dict[str, Any], ef: int) -> None:
     pyplot.close(figure)
 
 
+def joined(paths: list[pathlib.Path]) -> dict[str, Any]:
+    reports = [json.loads(path.read_text()) for path in paths]
+    rows = [row for report in reports for row in report["rows"]]
+    return reports[0] | {"rows": rows}
+
+
 def main() -> int:
     parser = common.parser(__doc__)
-    parser.add_argument("kinds", nargs="+", choices=KINDS)
+    parser.add_argument("kinds", nargs="*", metavar="KIND", help=" or ".join(KINDS))
     parser.add_argument("--items", type=int, default=300_000)
     parser.add_argument("--turnovers", type=int, default=10)
     parser.add_argument("--batch", type=int, default=1_000, help="rows that are changed at once")
@@ -141,21 +215,37 @@ def main() -> int:
     parser.add_argument("--peers", default="navmap,hnswlib")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--picture", type=pathlib.Path, help="of the middle ef, as PNG")
+    parser.add_argument("--join", type=pathlib.Path, nargs="+", help="reports of runs before")
     run = parser.parse_args()
-    base, queries, _ = common.load(run.data)
-    run.base, run.queries = base[: run.items], queries[: run.queries]
-    run.items = len(run.base)
-    common.say("exact neighbours")
-    run.truth = common.exact_neighbours(run.base, np.arange(run.items), run.queries)
-    report: dict[str, Any] = {"environment": common.environment(), "items": run.items}
-    report |= {"dim": base.shape[1], "rows": []}
+    if not set(run.kinds) <= set(KINDS) or bool(run.kinds) == bool(run.join):
+        parser.error(f"either --join or some of {', '.join(KINDS)}")
+    report: dict[str, Any]
+    if run.join:
+        report = joined(run.join)
+        common.write_json(run.json, report)
+    else:
+        base, queries, _ = common.load(run.data)
+        run.chance = np.random.default_rng(run.seed)
+        run.base = run.chance.permutation(base[: run.items])
+        run.queries, run.few = queries[: run.queries], min(100, run.queries)
+        run.items = len(run.base)
+        common.say("exact neighbours")
+        run.truth = common.exact_neighbours(run.base, np.arange(run.items), run.queries)
+        report = {"environment": common.environment(), "items": run.items}
+        report |= {"dim": base.shape[1], "rows": []}
     for kind in run.kinds:
         for name in run.peers.split(","):
             run.chance = np.random.default_rng(run.seed)
-            report["rows"].append(one(kind, name, run))
-            common.write_json(run.json, report)
+            before = list(report["rows"])
+
+            def save(told: dict[str, Any], before: list[Any] = before) -> None:
+                report["rows"] = [*before, told]
+                common.write_json(run.json, report)
+
+            one(kind, name, run, save)
     if run.picture:
-        plot(run.picture, report, run.efs[len(run.efs) // 2])
+        efs = [int(key) for key in report["rows"][0]["lines"][0] if key.isdigit()]
+        plot(run.picture, report, efs[len(efs) // 2])
     return 0
 
 
