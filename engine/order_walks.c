@@ -50,6 +50,13 @@ static void walk_to(const struct walks *w, struct scratch *s, uint32_t item, uin
     memset(ret + n, 0, (w->width - n) * sizeof *ret);
 }
 
+static void walk_block(void *ctx, struct scratch *s, uint32_t from, uint32_t to)
+{
+    const struct walks *w = ctx;
+    for (uint32_t i = from; i < to; i++)
+        walk_to(w, s, i * ORDER_SHARE, w->words + (size_t)i * w->width);
+}
+
 static void work(void *ctx, uint32_t worker)
 {
     struct walks *w = ctx;
@@ -58,20 +65,8 @@ static void work(void *ctx, uint32_t worker)
     navmap_status status = scratch_take(&r->ix->shelf, r->ix->layout, &s);
     if (status == NAVMAP_OK)
         status = scratch_reserve(s, BEAM, r->g.nslots);
-    while (status == NAVMAP_OK && !atomic_load(&r->toil->stop)) {
-        uint32_t from = atomic_fetch_add(&r->next, BLOCK);
-        if (from >= w->n)
-            break;
-        uint32_t to = w->n - from < BLOCK ? w->n : from + BLOCK;
-        for (uint32_t i = from; i < to; i++)
-            walk_to(w, s, i * ORDER_SHARE, w->words + (size_t)i * w->width);
-        atomic_fetch_add(&r->toil->done, to - from);
-        if (worker == 0)
-            status = toil_tell(r->toil);
-    }
-    if (status != NAVMAP_OK)
-        toil_fail(r->toil, status);
-    scratch_give(&r->ix->shelf, s);
+    const struct regraph_share share = {&r->next, w->n, BLOCK, walk_block, w};
+    regraph_work(r, &share, worker, s, status);
 }
 
 navmap_status order_walks(struct regraph *r, uint32_t threads, struct bisect_sets *ret_sets)

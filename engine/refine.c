@@ -104,6 +104,13 @@ static void join(struct refining *f, struct scratch *s, uint32_t item)
         row[i] = i < n ? s->near[i].id : 0;
 }
 
+static void items_block(void *ctx, struct scratch *s, uint32_t from, uint32_t to)
+{
+    struct refining *f = ctx;
+    for (uint32_t item = from; item < to; item++)
+        f->block(f, s, item);
+}
+
 static void work(void *ctx, uint32_t worker)
 {
     struct refining *f = ctx;
@@ -114,20 +121,8 @@ static void work(void *ctx, uint32_t worker)
         status = scratch_reserve(s, beam(r), r->g.nslots);
     if (status == NAVMAP_OK)
         status = scratch_reserve_build(s, r->ix->layout, beam(r) + r->g.M0 + BACK_MOST);
-    while (status == NAVMAP_OK && !atomic_load(&r->toil->stop)) {
-        uint32_t from = atomic_fetch_add(&f->next, BLOCK);
-        if (from >= r->n)
-            break;
-        uint32_t to = r->n - from < BLOCK ? r->n : from + BLOCK;
-        for (uint32_t item = from; item < to; item++)
-            f->block(f, s, item);
-        atomic_fetch_add(&r->toil->done, to - from);
-        if (worker == 0)
-            status = toil_tell(r->toil);
-    }
-    if (status != NAVMAP_OK)
-        toil_fail(r->toil, status);
-    scratch_give(&r->ix->shelf, s);
+    const struct regraph_share share = {&f->next, r->n, BLOCK, items_block, f};
+    regraph_work(r, &share, worker, s, status);
 }
 
 static navmap_status pass(struct refining *f, uint32_t threads,

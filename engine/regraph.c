@@ -225,13 +225,32 @@ static navmap_status reserve(const struct regraph *r, struct scratch *s)
     return scratch_reserve_build(s, r->ix->layout, near < beam(r) ? beam(r) : near);
 }
 
-static void fill_block(const struct regraph *r, struct scratch *s, uint32_t from, uint32_t to)
+static void fill_block(void *ctx, struct scratch *s, uint32_t from, uint32_t to)
 {
+    const struct regraph *r = ctx;
     for (uint32_t item = from; item < to; item++) {
         uint32_t *row = r->rows + (uint64_t)item * r->g.M0;
         uint32_t n = regraph_row(r, s, r->slots[item], 0, row);
         memset(row + n, 0, (r->g.M0 - n) * sizeof *row);
     }
+}
+
+void regraph_work(const struct regraph *r, const struct regraph_share *share, uint32_t worker,
+                  struct scratch *s, navmap_status status)
+{
+    while (status == NAVMAP_OK && !atomic_load(&r->toil->stop)) {
+        uint32_t from = atomic_fetch_add(share->next, share->block);
+        if (from >= share->n)
+            break;
+        uint32_t to = share->n - from < share->block ? share->n : from + share->block;
+        share->fn(share->ctx, s, from, to);
+        atomic_fetch_add(&r->toil->done, to - from);
+        if (worker == 0)
+            status = toil_tell(r->toil);
+    }
+    if (status != NAVMAP_OK)
+        toil_fail(r->toil, status);
+    scratch_give(&r->ix->shelf, s);
 }
 
 static void fill_rows(void *ctx, uint32_t worker)
@@ -241,19 +260,8 @@ static void fill_rows(void *ctx, uint32_t worker)
     navmap_status status = scratch_take(&r->ix->shelf, r->ix->layout, &s);
     if (status == NAVMAP_OK)
         status = reserve(r, s);
-    while (status == NAVMAP_OK && !atomic_load(&r->toil->stop)) {
-        uint32_t from = atomic_fetch_add(&r->next, BLOCK);
-        if (from >= r->n)
-            break;
-        uint32_t to = r->n - from < BLOCK ? r->n : from + BLOCK;
-        fill_block(r, s, from, to);
-        atomic_fetch_add(&r->toil->done, to - from);
-        if (worker == 0)
-            status = toil_tell(r->toil);
-    }
-    if (status != NAVMAP_OK)
-        toil_fail(r->toil, status);
-    scratch_give(&r->ix->shelf, s);
+    const struct regraph_share share = {&r->next, r->n, BLOCK, fill_block, r};
+    regraph_work(r, &share, worker, s, status);
 }
 
 /* In-links (B2) ---------------------------------------------------------------------------------*/

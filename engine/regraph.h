@@ -75,4 +75,16 @@ static inline bool regraph_keeps(const struct regraph *r, uint32_t slot)
     return slot < r->g.nslots && r->item[slot] != 0;
 }
 
+/* What the workers of a crew share out among them: `n` things, `block` at a time. */
+struct regraph_share {
+    _Atomic uint32_t *next; /* 0 at first */
+    uint32_t n, block;
+    void (*fn)(void *ctx, struct scratch *s, uint32_t from, uint32_t to);
+    void *ctx;
+};
+/* One worker's part, until nothing is left or the toil has to end; worker 0 tells how far it is.
+ * `status`: of taking and reserving `s`, which is given back. */
+void regraph_work(const struct regraph *r, const struct regraph_share *share, uint32_t worker,
+                  struct scratch *s, navmap_status status);
+
 #endif
