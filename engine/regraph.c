@@ -107,28 +107,6 @@ static uint32_t collect_by_search(const struct regraph *r, const struct graph *g
     return n;
 }
 
-/* Take candidates, nearest first, that are no nearer to one in the row so far than to the node; of
- * its copies one is enough (select.h, S1), unless nothing else fills the row. */
-static uint32_t fill(const struct graph *g, struct scratch *s, uint32_t n, uint32_t kept,
-                     uint32_t width, bool copies)
-{
-    const struct target to = graph_target_node(g, g->self, s->pair);
-    float zero = graph_distance(g, &to, g->self);
-    bool has_copy = false;
-    for (uint32_t i = 0; i < kept; i++)
-        has_copy |= s->row[i].dist == zero;
-    for (uint32_t i = 0; i < n && kept < width; i++) {
-        struct near c = s->near[i];
-        bool copy = c.dist == zero;
-        if (c.id == 0 || (copy && has_copy) != copies || !select_is_diverse(g, c, s->row, kept))
-            continue;
-        s->row[kept++] = c;
-        s->near[i].id = 0; /* taken */
-        has_copy |= copy;
-    }
-    return kept;
-}
-
 /* Where the heuristic leaves a row much emptier than it was: the nearest that it passed over
  * (select.h, S3). */
 static uint32_t fill_up(struct scratch *s, uint32_t n, uint32_t kept, uint32_t least)
@@ -187,8 +165,7 @@ static uint32_t mend(const struct regraph *r, const struct graph *g, struct scra
     if (kept + n < width / 4)
         n = collect_by_search(r, g, s, &to, level, kept);
     select_sort(s->near, n);
-    kept = fill(g, s, n, kept, width, false);
-    kept = fill(g, s, n, kept, width, true);
+    kept = select_fill(g, s, n, kept, width);
     kept = fill_up(s, n, kept, n_ids - n_ids / 4);
     kept = follow_up(g, s, n_behind, kept, width);
     for (uint32_t i = 0; i < kept; i++)

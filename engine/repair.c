@@ -138,28 +138,6 @@ static uint32_t collect_by_search(const navmap_index *ix, const struct graph *g,
     return n;
 }
 
-/* Take candidates, nearest first, that are no nearer to one in the row so far than to the slot.  Of
- * its copies one is enough (select.h, S1), unless nothing else fills the row. */
-static uint32_t take(const struct graph *g, struct scratch *s, uint32_t n, uint32_t kept,
-                     uint32_t most, bool copies)
-{
-    const struct target to = graph_target_node(g, g->self, s->pair);
-    float zero = graph_distance(g, &to, g->self);
-    bool has_copy = false;
-    for (uint32_t i = 0; i < kept; i++)
-        has_copy |= s->row[i].dist == zero;
-    for (uint32_t i = 0; i < n && kept < most; i++) {
-        struct near c = s->near[i];
-        bool copy = c.dist == zero;
-        if (c.id == 0 || (copy && has_copy) != copies || !select_is_diverse(g, c, s->row, kept))
-            continue;
-        s->row[kept++] = c;
-        s->near[i].id = 0; /* taken */
-        has_copy |= copy;
-    }
-    return kept;
-}
-
 /* The row of g->self, `n_ids` ids with what is linkable, `kept` of them, in front: filled up again,
  * into s->row; how many. */
 static uint32_t fill_up(const navmap_index *ix, const struct graph *g, struct scratch *s,
@@ -180,8 +158,7 @@ static uint32_t fill_up(const navmap_index *ix, const struct graph *g, struct sc
         n = collect_behind(g, s, &to, ids[i], level, n, most);
     if (kept + n < width / 4)
         n = collect_by_search(ix, g, s, &to, level, kept);
-    kept = take(g, s, n, kept, width, false);
-    kept = take(g, s, n, kept, width, true);
+    kept = select_fill(g, s, n, kept, width);
     const uint32_t least = n_ids > ENOUGH(width) ? n_ids : ENOUGH(width);
     for (uint32_t i = 0; i < n && kept < least; i++)
         if (s->near[i].id != 0)

@@ -129,3 +129,30 @@ uint32_t select_shrink(const struct graph *g, struct scratch *s, uint32_t slot,
     select_sort(s->row, n);
     return select_diverse(g, slot, s->row, n, 0, width, s->aside, s->row);
 }
+
+static uint32_t fill_pass(const struct graph *g, struct scratch *s, uint32_t n, uint32_t kept,
+                          uint32_t width, bool copies)
+{
+    const struct target to = graph_target_node(g, g->self, s->pair);
+    float zero = graph_distance(g, &to, g->self);
+    bool has_copy = false;
+    for (uint32_t i = 0; i < kept; i++)
+        has_copy |= s->row[i].dist == zero;
+    for (uint32_t i = 0; i < n && kept < width; i++) {
+        struct near c = s->near[i];
+        bool copy = c.dist == zero;
+        if (c.id == 0 || (copy && has_copy) != copies || !select_is_diverse(g, c, s->row, kept))
+            continue;
+        s->row[kept++] = c;
+        s->near[i].id = 0; /* taken */
+        has_copy |= copy;
+    }
+    return kept;
+}
+
+uint32_t select_fill(const struct graph *g, struct scratch *s, uint32_t n, uint32_t kept,
+                     uint32_t width)
+{
+    kept = fill_pass(g, s, n, kept, width, false);
+    return fill_pass(g, s, n, kept, width, true);
+}
