@@ -40,10 +40,10 @@ uint32_t select_shrink(const struct graph *g, struct scratch *s, uint32_t slot,
                        const _Atomic uint32_t *row, uint32_t width, uint32_t level,
                        struct near newcomer);
 
-/* The row of g->self, of which s->row has `kept` ids: take candidates s->near, nearest first, that are
- * no nearer to one in the row so far than to the node, up to `width`; of its copies one is enough
- * (S1), unless nothing else fills the row.  Those taken have id 0 in s->near then.  Returns how many
- * the row has. */
+/* The row of g->self, of which s->row has `kept` ids: take candidates s->near, nearest first, that
+ * are no nearer to one in the row so far than to the node, up to `width`; of its copies one is
+ * enough (S1), unless nothing else fills the row.  Those taken have id 0 in s->near then.  Returns
+ * how many the row has. */
 uint32_t select_fill(const struct graph *g, struct scratch *s, uint32_t n, uint32_t kept,
                      uint32_t width);
 
