@@ -24,6 +24,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "storage/blocks.h"
 #include "storage/files.h"
 #include "storage/handle.h"
 #include "storage/io.h"
@@ -39,6 +40,7 @@ struct building {
     char *path;
     int fd;
     uint8_t *bytes; /* a chunk */
+    struct blocks out;
     struct view *view;
     struct stage stage; /* for what comes after the swap: nothing behind it may fail */
     bool created, staged;
@@ -132,8 +134,8 @@ static navmap_status write_chunk(struct building *b)
     layout_arrays(l, arrays);
     for (uint32_t i = 0; i < LAYOUT_ARRAYS; i++) {
         const uint8_t *bytes = b->bytes + arrays[i].offset;
-        TRY(io_pwrite(b->fd, b->path, bytes, renumbering_used(bytes, arrays[i].used),
-                      at + arrays[i].offset));
+        TRY(blocks_put(&b->out, bytes, renumbering_used(bytes, arrays[i].used),
+                       at + arrays[i].offset));
     }
     STORE_KILL_POINT(GEN_CHUNK);
     return NAVMAP_OK;
@@ -161,9 +163,11 @@ static navmap_status write_file(struct building *b)
     b->bytes = malloc(b->p.l.chunk_bytes);
     if (!b->bytes)
         return fail(NAVMAP_ENOMEM, "%s: no memory for a new generation", b->s->path);
+    TRY(blocks_begin(&b->out, b->fd, b->path));
     TRY(renumbering_begin(&b->c, &b->p));
     for (uint32_t i = 0; i < b->p.nchunks; i++)
         TRY(write_chunk(b));
+    TRY(blocks_flush(&b->out));
     TRY(renumbering_sort(&b->c));
     TRY(write_head(b));
     STORE_KILL_POINT(GEN_WRITTEN);
@@ -395,6 +399,7 @@ static void release(struct building *b)
     renumbering_end(&b->c);
     renumber_free(&b->p);
     free(b->bytes);
+    blocks_free(&b->out);
     free(b->path);
 }
 

@@ -1,7 +1,7 @@
 /* seal.c -- writes a sealed file: the items of an index renumbered, its rows, labels and sums.
  *
- * Chunk by chunk, of each array only what is in use: the rest is a hole, which reads as the zeros
- * that it is summed as.
+ * Chunk by chunk, of each array only what is in use: the rest is zeros, as it is summed, and a hole
+ * where it is long (blocks.h).
  */
 #include "storage/seal.h"
 
@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "storage/blocks.h"
 #include "storage/checksum.h"
 #include "storage/handle.h"
 #include "storage/io.h"
@@ -21,8 +22,7 @@ struct sealer {
     uint8_t *bytes; /* chunk_bytes */
     struct disk_sum *sums;
     uint64_t n_sums;
-    int fd;
-    const char *path;
+    struct blocks out;
 };
 
 static navmap_status plan(struct sealer *f, struct store *s, const struct sealing *what)
@@ -56,7 +56,7 @@ static navmap_status write_chunk(struct sealer *f)
         const uint8_t *bytes = f->bytes + arrays[i].offset;
         const uint64_t off = at + arrays[i].offset, n = arrays[i].used;
         f->sums[f->n_sums++] = (struct disk_sum){off, n, checksum64(bytes, n, 0)};
-        TRY(io_pwrite(f->fd, f->path, bytes, renumbering_used(bytes, n), off));
+        TRY(blocks_put(&f->out, bytes, renumbering_used(bytes, n), off));
     }
     return NAVMAP_OK;
 }
@@ -69,14 +69,15 @@ static navmap_status write_labels(struct sealer *f)
     TRY(renumbering_sort(&f->c));
     f->sums[f->n_sums++] =
         (struct disk_sum){f->at.label_offset, bytes, checksum64(f->c.labels, bytes, 0)};
-    return io_pwrite(f->fd, f->path, f->c.labels, bytes, f->at.label_offset);
+    return blocks_put(&f->out, f->c.labels, bytes, f->at.label_offset);
 }
 
-static navmap_status write_sums(const struct sealer *f)
+static navmap_status write_sums(struct sealer *f)
 {
     const uint64_t bytes = f->n_sums * sizeof *f->sums, sum = checksum64(f->sums, bytes, 0);
-    TRY(io_pwrite(f->fd, f->path, f->sums, bytes, f->at.sums_offset));
-    return io_pwrite(f->fd, f->path, &sum, sizeof sum, f->at.sums_offset + bytes);
+    TRY(blocks_put(&f->out, f->sums, bytes, f->at.sums_offset));
+    TRY(blocks_put(&f->out, &sum, sizeof sum, f->at.sums_offset + bytes));
+    return blocks_flush(&f->out);
 }
 
 static navmap_status write_head(const struct sealer *f)
@@ -85,13 +86,14 @@ static navmap_status write_head(const struct sealer *f)
     struct disk_root root = renumbering_root(&f->c);
     root.sum = layout_root_sum(&root, f->p.l.uuid_low);
     layout_write_sealed(&f->p.l, &f->at, &header);
-    TRY(io_pwrite(f->fd, f->path, &root, sizeof root, LAYOUT_ROOT_OFFSET));
-    return io_pwrite(f->fd, f->path, &header, sizeof header, LAYOUT_HEADER_OFFSET);
+    TRY(io_pwrite(f->out.fd, f->out.path, &root, sizeof root, LAYOUT_ROOT_OFFSET));
+    return io_pwrite(f->out.fd, f->out.path, &header, sizeof header, LAYOUT_HEADER_OFFSET);
 }
 
-static navmap_status write_all(struct sealer *f)
+static navmap_status write_all(struct sealer *f, int fd, const char *path)
 {
     const struct renumber *p = &f->p;
+    TRY(blocks_begin(&f->out, fd, path));
     f->bytes = malloc(p->l.chunk_bytes);
     f->sums = malloc(((uint64_t)p->nchunks * LAYOUT_ARRAYS + 1) * sizeof *f->sums);
     if (!f->bytes || !f->sums)
@@ -116,13 +118,14 @@ navmap_status seal_check(struct store *s, uint32_t slot)
 
 navmap_status seal_write(struct store *s, const struct sealing *what, int fd, const char *path)
 {
-    struct sealer f = {.fd = fd, .path = path};
+    struct sealer f = {.n_sums = 0};
     TRY(seal_settle(s));
     navmap_status status = plan(&f, s, what);
     if (status == NAVMAP_OK)
-        status = write_all(&f);
+        status = write_all(&f, fd, path);
     renumbering_end(&f.c);
     renumber_free(&f.p);
+    blocks_free(&f.out);
     free(f.bytes);
     free(f.sums);
     return status;
@@ -130,7 +133,7 @@ navmap_status seal_write(struct store *s, const struct sealing *what, int fd, co
 
 navmap_status seal_bytes(struct store *s, const struct sealing *what, uint64_t *ret_bytes)
 {
-    struct sealer f = {.fd = -1};
+    struct sealer f = {.n_sums = 0};
     navmap_status status = plan(&f, s, what);
     if (status == NAVMAP_OK)
         *ret_bytes = f.at.file_bytes;
