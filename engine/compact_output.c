@@ -19,8 +19,8 @@ const struct recoding *index_recode(const navmap_index *ix, uint32_t codes,
         return NULL;
     *ret_recode = (struct recoding){.encode = codes_encode};
     if (codes == NAVMAP_CODES_I8) {
-        ret_recode->scheme = CODES_SCHEME;
-        ret_recode->header = CODES_HEADER;
+        ret_recode->scheme = (uint16_t)codes_scheme(ix->layout->dim);
+        ret_recode->header = (uint16_t)codes_header(ix->layout->dim);
     }
     return ret_recode;
 }

@@ -81,7 +81,7 @@ struct target graph_target(const struct graph *g, struct scratch *s, const float
     if (l->code_stride == 0)
         return (struct target){vector, NULL};
     codes_encode(vector, l->dim, l->code_stride, s->code);
-    codes_prepare(l->space, s->code, l->code_stride, s->query);
+    codes_prepare(l->space, s->code, l->dim, l->code_stride, s->query);
     return (struct target){vector, s->query};
 }
 
@@ -95,7 +95,7 @@ struct target graph_target_node(const struct graph *g, uint32_t slot, struct cod
         distance_widen(edit_vec(g->edit, slot), l->dim, vector);
         return (struct target){vector, NULL};
     }
-    codes_prepare(l->space, edit_code(g->edit, slot), l->code_stride, room);
+    codes_prepare(l->space, edit_code(g->edit, slot), l->dim, l->code_stride, room);
     return (struct target){NULL, room};
 }
 

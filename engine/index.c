@@ -145,8 +145,7 @@ static navmap_status attach_store(navmap_index *ix, struct store *store)
     if (distance_choose(l->space, l->scalar, l->dim, &ix->distance) != 0)
         status = fail(NAVMAP_EVERSION, "%s: distance %u is not known to this version",
                       store_path(store), l->space);
-    else if (l->code_scheme > CODES_SCHEME ||
-             (l->code_scheme != 0 && l->code_header != CODES_HEADER))
+    else if (l->code_scheme != 0 && !codes_known(l->dim, l->code_scheme, l->code_header))
         status = fail(NAVMAP_EVERSION,
                       "%s: code scheme %u with a header of %u bytes is not known to this version",
                       store_path(store), l->code_scheme, l->code_header);
@@ -200,8 +199,8 @@ static navmap_status take_options(const struct navmap_options *options, struct n
         (struct layout_params){.dim = o->dim,
                                .space = (uint16_t)o->space,
                                .scalar = o->vectors == NAVMAP_VECTORS_F16 ? LAYOUT_F16 : LAYOUT_F32,
-                               .code_scheme = coded ? CODES_SCHEME : 0,
-                               .code_header = coded ? CODES_HEADER : 0,
+                               .code_scheme = coded ? (uint16_t)codes_scheme(o->dim) : 0,
+                               .code_header = coded ? (uint16_t)codes_header(o->dim) : 0,
                                .M = o->flat ? FLAT_M : o->M,
                                .ef_construction = o->ef_construction,
                                .flags = flags,

@@ -20,7 +20,7 @@
 #define BYTE_ORDER_SWAPPED 0x04030201u
 #define FLAGS_KNOWN (LAYOUT_FLAGS_CHOSEN | HEADER_SEALED | HEADER_SECTION_SUMS)
 #define SPACE_MAX 2u
-#define SCHEME_MAX 1u
+#define SCHEME_MAX 2u
 #define CHUNK_BYTES_SMALL (UINT64_C(512) << 10)
 #define CHUNK_BYTES_LARGE (UINT64_C(8) << 20)
 #define CELLS_MAX (UINT64_C(1) << 27) /* tag.up has 27 bits for the cell */

@@ -92,7 +92,7 @@ struct disk_header {
     uint32_t off_tag;          /* 132 */
     uint32_t off_code;         /* 136 */
     uint32_t off_vec;          /* 140 */
-    uint16_t code_scheme;      /* 144: 0 none, 1 i8 with a scale per vector */
+    uint16_t code_scheme;      /* 144: 0 none, 1 and 2 i8 with a scale per vector */
     uint16_t code_header;      /* 146: bytes of scale, norm, ... in a code row */
     uint32_t code_stride;      /* 148 */
     uint32_t mu_offset;        /* 152: 0 = the mean is zero */
@@ -181,7 +181,7 @@ struct layout_params {
     uint32_t dim;             /* 1..65536 */
     uint16_t space;           /* opaque to storage; 0..2 */
     uint16_t scalar;          /* enum layout_scalar */
-    uint16_t code_scheme;     /* 0 or 1 */
+    uint16_t code_scheme;     /* 0, 1 or 2 */
     uint16_t code_header;     /* bytes; 0 when code_scheme is 0 */
     uint32_t M;               /* 2..512 */
     uint32_t ef_construction; /* >= 1 */

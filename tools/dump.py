@@ -66,13 +66,32 @@ def f32(x):
         return math.copysign(math.inf, x)
 
 
-def code_row(vector, stride):
-    """FORMAT.md section 8, code_scheme 1."""
+def nearest(x):
+    """Halves away from zero."""
+    return int(math.copysign(math.floor(abs(x) + 0.5), x))
+
+
+def held_row(vector, most, stride):
+    """FORMAT.md section 8, code_scheme 2."""
+    bits = -(-struct.unpack("<I", struct.pack("<f", most / 127))[0] // 2**15)
+    factor = f32(1 / struct.unpack("<f", struct.pack("<I", bits << 15))[0])
+    codes = [nearest(f32(x * factor)) for x in vector]
+    for i in range(16):
+        bit = bits >> i & 1
+        c = 2 * nearest(f32(f32(vector[i] * factor) - bit) / 2) + bit
+        codes[i] = c - 2 if c > 127 else c + 2 if c < -127 else c
+    return bytes(c & 0xFF for c in codes).ljust(stride, b"\0")
+
+
+def code_row(vector, stride, scheme):
+    """FORMAT.md section 8, code_scheme 1 and 2."""
     most = max(map(abs, vector))
     if most < 1e-35:
         return bytes(stride)
+    if scheme == 2:
+        return held_row(vector, most, stride)
     factor, scale = f32(127 / most), f32(most / 127)
-    codes = [int(math.copysign(math.floor(abs(f32(x * factor)) + 0.5), x)) for x in vector]
+    codes = [nearest(f32(x * factor)) for x in vector]
     norm = f32(f32(scale * scale) * f32(sum(c * c for c in codes)))
     row = struct.pack("<ff", scale, norm) + bytes(c & 0xFF for c in codes)
     return row.ljust(stride, b"\0")
@@ -264,6 +283,11 @@ class Index:
             "rows": [[i for i in row if i] for row in rows],
             "vector": list(struct.unpack_from(self.h.numbers, vector)),
         }
+        if self.h.scheme == 2:
+            codes = list(struct.unpack_from(f"<{self.h.dim}b", code))
+            bits = sum((c & 1) << 15 + i for i, c in enumerate(codes[:16]))
+            scale = struct.unpack("<f", struct.pack("<I", bits))[0]
+            found["code"] = {"scale": scale, "codes": codes}
         if self.h.scheme == 1:
             scale, norm = struct.unpack_from("<ff", code)
             codes = struct.unpack_from(f"<{self.h.dim}b", code, 8)
@@ -330,9 +354,10 @@ class Index:
         head = struct.pack("<QIII", label, slot, gen, up)
         found = xxh3_64_intdigest(head + code + vector, seed=self.h.uuid_low)
         expect(f"vsum of slot {slot}", vsum, found)
-        if self.h.scheme == 1:
+        if self.h.scheme:
             numbers = struct.unpack_from(self.h.numbers, vector)
-            expect(f"code row of slot {slot}", code_row(numbers, len(code)).hex(), code.hex())
+            made = code_row(numbers, len(code), self.h.scheme)
+            expect(f"code row of slot {slot}", made.hex(), code.hex())
         return label, up
 
     def check_rows(self, slot, up, nslots):

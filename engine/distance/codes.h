@@ -8,6 +8,11 @@
  *
  *     scale f32, norm f32, dim bytes, zeros       x' = scale * c, norm = |x'|^2
  *
+ * Where these 8 bytes would cost a line (dim is a multiple of 64, or little less) there are none,
+ * and a row that is read at random is a line less to wait for: the scale, of 16 bits, is in the
+ * lowest bits of the first 16 codes, which are the nearest with that bit, and the norm is summed
+ * with the product.  The scale is held, then.
+ *
  *     distance = (base + weight * norm) - (mult * scale) * dot
  *
  *     l2           base = norm of the query, weight = 1, mult = 2 * scale of the query: distance
@@ -21,12 +26,14 @@
  *     query, and the distance of a row to itself is that of any copy.
  * O2  A row that is being rewritten, or damaged, gives any float, NaN included: a hint (distance.h,
  *     D1).  Of a byte -128, which no sound row has, levels may make different things.
- * O3  Kernels read whole rows; the query has zeros where a row has its floats and its padding.  In
+ * O3  Kernels read whole rows; the query has zeros where a row has its floats and its padding.
+ *     Where rows have no floats their padding is zeros, for the sum of squares.  In
  *     the file a row begins on a line, which is what makes it quick; in a stage it need not.
  */
 #ifndef NAVMAP_ENGINE_DISTANCE_CODES_H
 #define NAVMAP_ENGINE_DISTANCE_CODES_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /* See distance.h, D1. */
@@ -38,15 +45,42 @@
 #endif
 #endif
 
-#define CODES_SCHEME 1u /* layout.h, code_scheme */
-#define CODES_HEADER 8u /* code_header: scale, norm */
 #define CODES_LINE 64u
+#define CODES_HEADER 8u /* scale, norm */
+#define CODES_HELD 16u  /* codes that hold a bit of the scale */
+#define CODES_HELD_SHIFT 15
+
+/* layout.h, code_scheme and code_header, of rows that are made for `dim` numbers. */
+enum { CODES_SCHEME = 1, CODES_SCHEME_HELD = 2 };
+static inline uint32_t codes_header(uint32_t dim)
+{
+    const uint32_t bare = (dim + CODES_LINE - 1) / CODES_LINE * CODES_LINE;
+    return dim + CODES_HEADER > bare ? 0 : CODES_HEADER;
+}
+static inline uint32_t codes_scheme(uint32_t dim)
+{
+    return codes_header(dim) ? CODES_SCHEME : CODES_SCHEME_HELD;
+}
+/* Is the scale of such a row in its codes? */
+static inline bool codes_held(uint32_t dim, uint32_t stride)
+{
+    return stride < dim + CODES_HEADER;
+}
+/* Are these rows of a kind that is known here? */
+static inline bool codes_known(uint32_t dim, uint32_t scheme, uint32_t header)
+{
+    return scheme == CODES_SCHEME ? header == CODES_HEADER
+                                  : scheme == CODES_SCHEME_HELD && header == 0 &&
+                                        codes_scheme(dim) == CODES_SCHEME_HELD;
+}
 
 /* A row made ready to be compared with many. */
 struct codes_query {
     float base, weight, mult;
     uint32_t stride;
+    bool held;                       /* rows hold their scale in their codes */
     float scale, norm;               /* of the row that it was */
+    float error;                     /* mean square of what a code is off, in twelfths */
     _Alignas(CODES_LINE) int8_t c[]; /* stride bytes (O3) */
 };
 
@@ -69,7 +103,7 @@ void codes_encode(const float *v, uint32_t dim, uint32_t stride, uint8_t *ret_ro
 float codes_doubt(const struct codes_query *query, const uint8_t *row, float dist);
 /* The query of a row, which may be one that is being rewritten (O2); `space` is enum
  * navmap_space. */
-void codes_prepare(uint32_t space, const uint8_t *row, uint32_t stride,
+void codes_prepare(uint32_t space, const uint8_t *row, uint32_t dim, uint32_t stride,
                    struct codes_query *ret_query);
 
 #endif

@@ -10,7 +10,7 @@
 
 #include <immintrin.h>
 
-#include "engine/distance/codes.h"
+#include "engine/distance/codes_sse.h"
 
 #define CODES_AVX2 __attribute__((target("avx2"))) static inline __attribute__((always_inline))
 
@@ -29,15 +29,20 @@ CODES_AVX2 __m128i codes_avx2_fold_four(__m256i s0, __m256i s1, __m256i s2, __m2
     return _mm_add_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));
 }
 
-CODES_AVX2 __m128i codes_avx2_header_of(const uint8_t *row)
+CODES_AVX2 __m256i codes_avx2_add_squares(__m256i sum, const uint8_t *row)
 {
-    return _mm_loadl_epi64((const __m128i *)(const void *)row);
+    __m256i v = _mm256_abs_epi8(_mm256_loadu_si256((const __m256i *)(const void *)row));
+    return _mm256_add_epi32(sum,
+                            _mm256_madd_epi16(_mm256_maddubs_epi16(v, v), _mm256_set1_epi16(1)));
 }
 
-CODES_AVX2 void codes_avx2_four(const struct codes_query *q, const uint8_t *const *r, float *ret)
+/* `held`: rows hold their scales; `norms`: and norms are asked for. */
+CODES_AVX2 void codes_avx2_rows(const struct codes_query *q, const uint8_t *const *r, float *ret,
+                                bool held, bool norms)
 {
     const uint8_t *r0 = r[0], *r1 = r[1], *r2 = r[2], *r3 = r[3];
     __m256i s0 = _mm256_setzero_si256(), s1 = s0, s2 = s0, s3 = s0;
+    __m256i n0 = s0, n1 = s0, n2 = s0, n3 = s0;
     for (uint32_t i = 0; i < q->stride; i += 32) {
         __m256i c = _mm256_load_si256((const __m256i *)(const void *)(q->c + i));
         __m256i size = _mm256_abs_epi8(c);
@@ -45,16 +50,26 @@ CODES_AVX2 void codes_avx2_four(const struct codes_query *q, const uint8_t *cons
         s1 = codes_avx2_add_products(s1, size, c, r1 + i);
         s2 = codes_avx2_add_products(s2, size, c, r2 + i);
         s3 = codes_avx2_add_products(s3, size, c, r3 + i);
+        if (norms) {
+            n0 = codes_avx2_add_squares(n0, r0 + i);
+            n1 = codes_avx2_add_squares(n1, r1 + i);
+            n2 = codes_avx2_add_squares(n2, r2 + i);
+            n3 = codes_avx2_add_squares(n3, r3 + i);
+        }
     }
-    __m128 dot = _mm_cvtepi32_ps(codes_avx2_fold_four(s0, s1, s2, s3));
-    __m128 x =
-        _mm_castsi128_ps(_mm_unpacklo_epi32(codes_avx2_header_of(r0), codes_avx2_header_of(r1)));
-    __m128 y =
-        _mm_castsi128_ps(_mm_unpacklo_epi32(codes_avx2_header_of(r2), codes_avx2_header_of(r3)));
-    __m128 scale = _mm_mul_ps(_mm_set1_ps(q->mult), _mm_movelh_ps(x, y));
-    __m128 norm = _mm_mul_ps(_mm_set1_ps(q->weight), _mm_movehl_ps(y, x));
-    norm = _mm_add_ps(_mm_set1_ps(q->base), norm);
-    _mm_storeu_ps(ret, _mm_sub_ps(norm, _mm_mul_ps(scale, dot)));
+    const struct codes_scales of =
+        held ? codes_sse_held(r, codes_avx2_fold_four(n0, n1, n2, n3)) : codes_sse_header(r);
+    codes_sse_finish(q, codes_avx2_fold_four(s0, s1, s2, s3), of, ret);
+}
+
+CODES_AVX2 void codes_avx2_four(const struct codes_query *q, const uint8_t *const *r, float *ret)
+{
+    if (!q->held)
+        codes_avx2_rows(q, r, ret, false, false);
+    else if (q->weight == 0)
+        codes_avx2_rows(q, r, ret, true, false);
+    else
+        codes_avx2_rows(q, r, ret, true, true);
 }
 
 #endif

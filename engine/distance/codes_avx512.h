@@ -12,7 +12,7 @@
 
 #include <immintrin.h>
 
-#include "engine/distance/codes.h"
+#include "engine/distance/codes_sse.h"
 
 #define CODES_BW "avx512f,avx512bw"
 #define CODES_VNNI "avx512f,avx512bw,avx512vnni"
@@ -22,6 +22,12 @@ CODES_AVX512(CODES_VNNI) __m512i codes_avx512_add_vnni(__m512i sum, __m512i c, c
 {
     __m512i v = _mm512_loadu_si512((const void *)row);
     return _mm512_dpbusd_epi32(sum, _mm512_xor_si512(v, _mm512_set1_epi8((char)0x80)), c);
+}
+
+CODES_AVX512(CODES_VNNI) __m512i codes_avx512_add_squares(__m512i sum, const uint8_t *row)
+{
+    __m512i v = _mm512_abs_epi8(_mm512_loadu_si512((const void *)row));
+    return _mm512_dpbusd_epi32(sum, v, v);
 }
 
 CODES_AVX512(CODES_BW) __m512i codes_avx512_widen(const void *bytes)
@@ -34,6 +40,14 @@ __m512i codes_avx512_add_words(__m512i sum, __m512i low, __m512i high, const uin
 {
     sum = _mm512_add_epi32(sum, _mm512_madd_epi16(low, codes_avx512_widen(row)));
     return _mm512_add_epi32(sum, _mm512_madd_epi16(high, codes_avx512_widen(row + 32)));
+}
+
+CODES_AVX512(CODES_BW)
+__m512i codes_avx512_add_word_squares(__m512i sum, const uint8_t *row)
+{
+    __m512i low = codes_avx512_widen(row), high = codes_avx512_widen(row + 32);
+    sum = _mm512_add_epi32(sum, _mm512_madd_epi16(low, low));
+    return _mm512_add_epi32(sum, _mm512_madd_epi16(high, high));
 }
 
 /* Quarters of 128 bits: [x0 x1 x2 x3], [y0 y1 y2 y3] -> [x0+x2 x1+x3 y0+y2 y1+y3]. */
@@ -52,32 +66,15 @@ __m128i codes_avx512_fold_four(__m512i s0, __m512i s1, __m512i s2, __m512i s3)
     return _mm512_castsi512_si128(_mm512_maskz_compress_epi32(0x1111, x));
 }
 
-CODES_AVX512(CODES_BW) __m128i codes_avx512_header_of(const uint8_t *row)
-{
-    return _mm_loadl_epi64((const __m128i *)(const void *)row);
-}
-
-CODES_AVX512(CODES_BW)
-void codes_avx512_finish(const struct codes_query *q, __m128i sums, const uint8_t *const *r,
-                         float *ret)
-{
-    __m128 dot = _mm_cvtepi32_ps(sums);
-    __m128 x = _mm_castsi128_ps(
-        _mm_unpacklo_epi32(codes_avx512_header_of(r[0]), codes_avx512_header_of(r[1])));
-    __m128 y = _mm_castsi128_ps(
-        _mm_unpacklo_epi32(codes_avx512_header_of(r[2]), codes_avx512_header_of(r[3])));
-    __m128 scale = _mm_mul_ps(_mm_set1_ps(q->mult), _mm_movelh_ps(x, y));
-    __m128 norm = _mm_mul_ps(_mm_set1_ps(q->weight), _mm_movehl_ps(y, x));
-    norm = _mm_add_ps(_mm_set1_ps(q->base), norm);
-    _mm_storeu_ps(ret, _mm_sub_ps(norm, _mm_mul_ps(scale, dot)));
-}
-
+/* `held`: rows hold their scales; `norms`: and norms are asked for. */
 CODES_AVX512(CODES_VNNI)
-void codes_avx512_four_vnni(const struct codes_query *q, const uint8_t *const *r, float *ret)
+void codes_avx512_rows_vnni(const struct codes_query *q, const uint8_t *const *r, float *ret,
+                            bool held, bool norms)
 {
     const uint8_t *r0 = r[0], *r1 = r[1], *r2 = r[2], *r3 = r[3];
     const __m512i half = _mm512_set1_epi8((char)0x80);
     __m512i s0 = _mm512_setzero_si512(), s1 = s0, s2 = s0, s3 = s0, over = s0;
+    __m512i n0 = _mm512_setzero_si512(), n1 = n0, n2 = n0, n3 = n0;
     for (uint32_t i = 0; i < q->stride; i += 64) {
         __m512i c = _mm512_load_si512((const void *)(q->c + i));
         over = _mm512_dpbusd_epi32(over, half, c);
@@ -85,27 +82,67 @@ void codes_avx512_four_vnni(const struct codes_query *q, const uint8_t *const *r
         s1 = codes_avx512_add_vnni(s1, c, r1 + i);
         s2 = codes_avx512_add_vnni(s2, c, r2 + i);
         s3 = codes_avx512_add_vnni(s3, c, r3 + i);
+        if (norms) {
+            n0 = codes_avx512_add_squares(n0, r0 + i);
+            n1 = codes_avx512_add_squares(n1, r1 + i);
+            n2 = codes_avx512_add_squares(n2, r2 + i);
+            n3 = codes_avx512_add_squares(n3, r3 + i);
+        }
     }
     s0 = _mm512_sub_epi32(s0, over);
     s1 = _mm512_sub_epi32(s1, over);
     s2 = _mm512_sub_epi32(s2, over);
     s3 = _mm512_sub_epi32(s3, over);
-    codes_avx512_finish(q, codes_avx512_fold_four(s0, s1, s2, s3), r, ret);
+    const struct codes_scales of =
+        held ? codes_sse_held(r, codes_avx512_fold_four(n0, n1, n2, n3)) : codes_sse_header(r);
+    codes_sse_finish(q, codes_avx512_fold_four(s0, s1, s2, s3), of, ret);
+}
+
+CODES_AVX512(CODES_VNNI)
+void codes_avx512_four_vnni(const struct codes_query *q, const uint8_t *const *r, float *ret)
+{
+    if (!q->held)
+        codes_avx512_rows_vnni(q, r, ret, false, false);
+    else if (q->weight == 0)
+        codes_avx512_rows_vnni(q, r, ret, true, false);
+    else
+        codes_avx512_rows_vnni(q, r, ret, true, true);
 }
 
 CODES_AVX512(CODES_BW)
-void codes_avx512_four_bw(const struct codes_query *q, const uint8_t *const *r, float *ret)
+void codes_avx512_rows_bw(const struct codes_query *q, const uint8_t *const *r, float *ret,
+                          bool held, bool norms)
 {
     const uint8_t *r0 = r[0], *r1 = r[1], *r2 = r[2], *r3 = r[3];
     __m512i s0 = _mm512_setzero_si512(), s1 = s0, s2 = s0, s3 = s0;
+    __m512i n0 = _mm512_setzero_si512(), n1 = n0, n2 = n0, n3 = n0;
     for (uint32_t i = 0; i < q->stride; i += 64) {
         __m512i low = codes_avx512_widen(q->c + i), high = codes_avx512_widen(q->c + i + 32);
         s0 = codes_avx512_add_words(s0, low, high, r0 + i);
         s1 = codes_avx512_add_words(s1, low, high, r1 + i);
         s2 = codes_avx512_add_words(s2, low, high, r2 + i);
         s3 = codes_avx512_add_words(s3, low, high, r3 + i);
+        if (norms) {
+            n0 = codes_avx512_add_word_squares(n0, r0 + i);
+            n1 = codes_avx512_add_word_squares(n1, r1 + i);
+            n2 = codes_avx512_add_word_squares(n2, r2 + i);
+            n3 = codes_avx512_add_word_squares(n3, r3 + i);
+        }
     }
-    codes_avx512_finish(q, codes_avx512_fold_four(s0, s1, s2, s3), r, ret);
+    const struct codes_scales of =
+        held ? codes_sse_held(r, codes_avx512_fold_four(n0, n1, n2, n3)) : codes_sse_header(r);
+    codes_sse_finish(q, codes_avx512_fold_four(s0, s1, s2, s3), of, ret);
+}
+
+CODES_AVX512(CODES_BW)
+void codes_avx512_four_bw(const struct codes_query *q, const uint8_t *const *r, float *ret)
+{
+    if (!q->held)
+        codes_avx512_rows_bw(q, r, ret, false, false);
+    else if (q->weight == 0)
+        codes_avx512_rows_bw(q, r, ret, true, false);
+    else
+        codes_avx512_rows_bw(q, r, ret, true, true);
 }
 
 #endif

@@ -116,6 +116,19 @@ static void test_header_with_codes(void **state)
     header_is_golden(&l, "header-coded-1.0.bin");
 }
 
+static void test_header_of_held_scales(void **state)
+{
+    (void)state;
+    struct layout l = layout_of(&(struct layout_params){.dim = 128,
+                                                        .M = 16,
+                                                        .ef_construction = 200,
+                                                        .seed = 100,
+                                                        .slot_shift = 10,
+                                                        .code_scheme = 2});
+    assert_int_equal(l.code_stride, 128);
+    header_is_golden(&l, "header-held-1.0.bin");
+}
+
 static void test_header_of_halves(void **state)
 {
     (void)state;
@@ -362,15 +375,11 @@ static void test_sealed(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_header),
-        cmocka_unit_test(test_header_with_codes),
-        cmocka_unit_test(test_header_fields),
-        cmocka_unit_test(test_root),
-        cmocka_unit_test(test_payload),
-        cmocka_unit_test(test_record),
-        cmocka_unit_test(test_sealed),
-        cmocka_unit_test(test_header_of_halves),
-        cmocka_unit_test(test_payload_of_halves),
+        cmocka_unit_test(test_header),           cmocka_unit_test(test_header_with_codes),
+        cmocka_unit_test(test_header_fields),    cmocka_unit_test(test_root),
+        cmocka_unit_test(test_payload),          cmocka_unit_test(test_record),
+        cmocka_unit_test(test_sealed),           cmocka_unit_test(test_header_of_held_scales),
+        cmocka_unit_test(test_header_of_halves), cmocka_unit_test(test_payload_of_halves),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

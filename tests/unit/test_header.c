@@ -153,7 +153,7 @@ static void test_fields_that_lie(void **state)
     LIE(slot_shift, 17, NAVMAP_ECORRUPT);
     lie(offsetof(struct disk_header, scalar), 2, 1, NAVMAP_ECORRUPT, "chunk_bytes");
     lie(offsetof(struct disk_header, slot_shift), 4, 11, NAVMAP_ECORRUPT, "uppers_per_chunk");
-    LIE(code_scheme, 2, NAVMAP_ECORRUPT);
+    LIE(code_scheme, 3, NAVMAP_ECORRUPT);
     lie(offsetof(struct disk_header, code_scheme), 2, 1, NAVMAP_ECORRUPT, NULL);
     LIE(code_header, 1, NAVMAP_ECORRUPT);
     LIE(mu_offset, 12288, NAVMAP_EVERSION);

@@ -239,7 +239,7 @@ static void test_limits(void **state)
     REFUSED(M, 513);
     REFUSED(M, UINT32_MAX);
     REFUSED(space, 3);
-    REFUSED(code_scheme, 2);
+    REFUSED(code_scheme, 3);
     REFUSED(code_header, 1);
     REFUSED(ef_construction, 0);
     REFUSED(flags, HEADER_SEALED);
