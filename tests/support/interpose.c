@@ -273,7 +273,8 @@ EXPORT int msync(void *address, size_t len, int flags)
 EXPORT int rename(const char *from, const char *to)
 {
     struct sys_event e = {.kind = SYS_RENAME, .fd = -1, .path = from, .path2 = to};
-    SIMPLE_CALL(e, below_root(atomic_load(&current), from), syscall(SYS_rename, from, to));
+    SIMPLE_CALL(e, below_root(atomic_load(&current), from),
+                syscall(SYS_renameat, AT_FDCWD, from, AT_FDCWD, to));
 }
 
 EXPORT int renameat2(int from_dir, const char *from, int to_dir, const char *to, unsigned how)
@@ -286,13 +287,15 @@ EXPORT int renameat2(int from_dir, const char *from, int to_dir, const char *to,
 EXPORT int unlink(const char *path)
 {
     struct sys_event e = {.kind = SYS_UNLINK, .fd = -1, .path = path};
-    SIMPLE_CALL(e, below_root(atomic_load(&current), path), syscall(SYS_unlink, path));
+    SIMPLE_CALL(e, below_root(atomic_load(&current), path),
+                syscall(SYS_unlinkat, AT_FDCWD, path, 0));
 }
 
 EXPORT int mkdir(const char *path, mode_t mode)
 {
     struct sys_event e = {.kind = SYS_MKDIR, .fd = -1, .path = path};
-    SIMPLE_CALL(e, below_root(atomic_load(&current), path), syscall(SYS_mkdir, path, mode));
+    SIMPLE_CALL(e, below_root(atomic_load(&current), path),
+                syscall(SYS_mkdirat, AT_FDCWD, path, mode));
 }
 
 /* A miniature LMDB environment: its meta writes and its sync must be seen. */
