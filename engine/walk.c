@@ -50,11 +50,8 @@ GRAPH_INLINE void prefetch_row(const struct graph *g, uint32_t id, uint32_t leve
 {
     if (level != 0)
         return;
-    const struct stage_slot *r = g->edit ? edit_record(g->edit, id) : NULL;
-    if (r)
-        graph_prefetch(r, (uint32_t)sizeof *r + g->M0 * 4);
-    else
-        graph_prefetch(view_row(g->view, id), g->M0 * 4);
+    graph_prefetch((const void *)(g->edit ? edit_row(g->edit, id) : view_row(g->view, id)),
+                   g->M0 * 4);
 }
 
 /* The ids of a row that were not met before; G1. */

@@ -8,7 +8,7 @@
 #include "storage/fail.h"
 
 #define SLOTS_CAP (512u << 10)
-#define LARGE (64u << 10)                       /* slots */
+#define LARGE (8u << 10)                        /* slots */
 #define LABEL_HASH_SIZE (2u * STAGE_LABELS_MAX) /* a power of two */
 #define CELL_HEADER 16u
 
@@ -31,11 +31,16 @@ static void unreserve(void *p, uint64_t bytes)
         (void)munmap(p, bytes);
 }
 
-/* Adders look all over an arena: in a large index huge pages are worth their memory. */
+/* Adders look all over an arena: but for a small index huge pages are worth their memory. */
 static void advise(void *p, uint64_t bytes, uint64_t slots)
 {
     if (slots >= LARGE)
         (void)madvise(p, bytes, MADV_HUGEPAGE);
+}
+
+static uint64_t slots_bytes(const struct stage *e)
+{
+    return STAGE_SLOT_AT + e->slots_cap * e->slot_stride;
 }
 
 static navmap_status grow_overlay(_Atomic uint32_t **overlay, uint64_t *size, uint64_t need)
@@ -59,7 +64,7 @@ navmap_status stage_follow(struct stage *e, const struct view *view)
     if (e->slots) {
         TRY(grow_overlay(&e->ov, &e->ov_slots, view_slots(view)));
         TRY(grow_overlay(&e->ov_upper, &e->ov_cells, view_cells(view)));
-        advise(e->slots, e->slots_cap * e->slot_stride, view_slots(view));
+        advise(e->slots, slots_bytes(e), view_slots(view));
     }
     e->view = view;
     return NAVMAP_OK;
@@ -80,7 +85,7 @@ navmap_status stage_open(struct stage *e, const struct view *view)
     e->upper_stride = (uint32_t)round_up(sizeof(struct stage_upper) + 4ull * l->M, 64);
     e->slots_cap = SLOTS_CAP;
     e->uppers_cap = STAGE_CELL_BYTES_MAX / (CELL_HEADER + 4ull * l->M) + 1;
-    e->slots = reserve(e->slots_cap * e->slot_stride);
+    e->slots = reserve(slots_bytes(e));
     e->uppers = reserve(e->uppers_cap * e->upper_stride);
     e->payloads_bytes = STAGE_LOGGED_BYTES_MAX;
     e->payloads = reserve(e->payloads_bytes);
@@ -103,7 +108,7 @@ void stage_close(struct stage *e)
 {
     unreserve(e->ov, e->ov_slots * 4);
     unreserve(e->ov_upper, e->ov_cells * 4);
-    unreserve(e->slots, e->slots_cap * e->slot_stride);
+    unreserve(e->slots, slots_bytes(e));
     unreserve(e->uppers, e->uppers_cap * e->upper_stride);
     unreserve(e->payloads, e->payloads_bytes);
     unreserve(e->labels, STAGE_LABELS_MAX * sizeof *e->labels);
@@ -194,8 +199,9 @@ struct stage_slot *stage_slot_get(struct stage *e, uint32_t slot)
 void stage_slot_flag(struct stage *e, struct stage_slot *r, uint32_t flags)
 {
     atomic_fetch_or_explicit(&r->flags, flags, memory_order_release);
-    if (flags & STAGE_LOGGED)
-        atomic_fetch_or_explicit(&e->ov[r->slot], OV_LOGGED, memory_order_release);
+    uint32_t bits = (flags & STAGE_LOGGED ? OV_LOGGED : 0) | (flags & STAGE_ROW ? OV_ROW : 0);
+    if (bits != 0)
+        atomic_fetch_or_explicit(&e->ov[r->slot], bits, memory_order_release);
 }
 
 void stage_slot_state(struct stage *e, struct stage_slot *r, uint32_t state)
@@ -204,7 +210,7 @@ void stage_slot_state(struct stage *e, struct stage_slot *r, uint32_t state)
     atomic_store_explicit(&r->state, state, memory_order_release);
     atomic_fetch_or_explicit(&r->flags, STAGE_STATE, memory_order_release);
     atomic_store_explicit(&e->ov[r->slot],
-                          (word & (OV_LOGGED | OV_NUMBER(~0u))) | OV_STATE |
+                          (word & (OV_LOGGED | OV_ROW | OV_NUMBER(~0u))) | OV_STATE |
                               (uint32_t)STATE_STATUS(state) << 28,
                           memory_order_release); /* the node is locked: no bit is lost */
 }

@@ -35,7 +35,8 @@
 #define OV_LOGGED 0x80000000u /* STAGE_LOGGED */
 #define OV_STATE 0x40000000u  /* STAGE_STATE, and then the status: */
 #define OV_STATUS(word) ((enum slot_status)((word) >> 28 & 3u))
-#define OV_NUMBER(word) ((word)&0x0fffffffu)
+#define OV_ROW 0x08000000u /* STAGE_ROW */
+#define OV_NUMBER(word) ((word)&0x07ffffffu)
 
 enum stage_flag {
     STAGE_STATE = 1,  /* state is an image */
@@ -72,7 +73,7 @@ struct stage {
     _Atomic uint32_t *ov;       /* [ov_slots]: 0, or a word as above; NULL = write-through */
     _Atomic uint32_t *ov_upper; /* [ov_cells] */
     uint64_t ov_slots, ov_cells;
-    uint8_t *slots;    /* arena of struct stage_slot, slot_stride apart */
+    uint8_t *slots;    /* arena of struct stage_slot, slot_stride apart (stage_slot_at) */
     uint8_t *uppers;   /* arena of struct stage_upper, upper_stride apart */
     uint8_t *payloads; /* arena of STAGE_LOGGED_BYTES_MAX */
     uint64_t slots_cap, uppers_cap, payloads_bytes;
@@ -123,9 +124,15 @@ void stage_slot_pop(struct stage *stage);
 void stage_upper_pop(struct stage *stage);
 void stage_label_pop(struct stage *stage);
 
+/* Its row begins on a cache line; what stands before it is on another, which walks have no need
+ * of: they know from ov that there is a row. */
+#define STAGE_SLOT_AT (64u - sizeof(struct stage_slot))
+static_assert(sizeof(struct stage_slot) <= 64, "in the line before the row");
+
 static inline struct stage_slot *stage_slot_at(const struct stage *e, uint32_t number)
 {
-    return (struct stage_slot *)(void *)(e->slots + (uint64_t)number * e->slot_stride);
+    uint64_t at = STAGE_SLOT_AT + (uint64_t)number * e->slot_stride;
+    return (struct stage_slot *)(void *)(e->slots + at);
 }
 static inline struct stage_upper *stage_upper_at(const struct stage *e, uint32_t number)
 {
@@ -169,8 +176,8 @@ static inline enum slot_status edit_status(const struct stage *e, uint32_t slot)
 }
 static inline const _Atomic uint32_t *edit_row(const struct stage *e, uint32_t slot)
 {
-    const struct stage_slot *r = edit_record(e, slot);
-    return edit_has(r, STAGE_ROW) ? r->row : view_row(e->view, slot);
+    uint32_t word = edit_word(e, slot);
+    return word & OV_ROW ? edit_record_of(e, word)->row : view_row(e->view, slot);
 }
 /* A staged payload: tag, code row, vector row, one after the other; NULL = what the map has. */
 static inline const uint8_t *edit_payload(const struct stage *e, uint32_t slot)

@@ -23,9 +23,11 @@
 
 #include "storage/layout.h"
 
-/* A file beyond this is grown by whole huge pages and asks for them (view.c, advise). */
+/* A file beyond this is grown by whole huge pages and asks for them (view.c, advise).  What the
+ * cache had of it before stays on small pages, and is what all searches pass first: so it is less
+ * than the first large batch makes. */
 #define VIEW_HUGE_PAGE (UINT64_C(2) << 20)
-#define VIEW_HUGE_FILE (UINT64_C(8) << 20)
+#define VIEW_HUGE_FILE (UINT64_C(4) << 20)
 
 struct view {
     const uint8_t *base; /* reservation; [0, layout_file_bytes(nchunks)) is mapped */

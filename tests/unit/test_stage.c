@@ -83,6 +83,31 @@ static void test_staged_wins(void **state)
     assert_int_equal(edit_row(&stage, 5)[0], 3);
 }
 
+/* Of each record the row is on cache lines of its own, and no record lies in another. */
+static void test_rows_on_lines(void **state)
+{
+    (void)state;
+    const uint32_t width = view->layout.M0;
+    for (uint32_t slot = 1; slot < 8; slot++) {
+        struct stage_slot *r = stage_slot_get(&stage, slot);
+        assert_int_equal((uintptr_t)r->row % 64, 0);
+        for (uint32_t i = 0; i < width; i++)
+            r->row[i] = slot;
+        assert_ptr_equal(edit_row(&stage, slot), view_row(view, slot)); /* not announced yet */
+        stage_slot_flag(&stage, r, STAGE_ROW);
+    }
+    for (uint32_t slot = 1; slot < 8; slot++) {
+        stage_slot_state(&stage, stage_slot_get(&stage, slot), STATE_WORD(7, SLOT_LIVE));
+        const _Atomic uint32_t *row = edit_row(&stage, slot);
+        assert_ptr_equal(row, edit_record(&stage, slot)->row);
+        for (uint32_t i = 0; i < width; i++)
+            assert_int_equal(row[i], slot);
+        assert_int_equal(edit_record(&stage, slot)->slot, slot);
+    }
+    stage_clear(&stage);
+    assert_ptr_equal(edit_row(&stage, 1), view_row(view, 1));
+}
+
 /* The label table against a plain array, through many fills, pops and clears. */
 static void test_labels(void **state)
 {
@@ -235,9 +260,10 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_falls_through), cmocka_unit_test(test_staged_wins),
-        cmocka_unit_test(test_labels),        cmocka_unit_test(test_room),
-        cmocka_unit_test(test_limits),        cmocka_unit_test(test_empty),
-        cmocka_unit_test(test_through),       cmocka_unit_test(test_address_space),
+        cmocka_unit_test(test_rows_on_lines), cmocka_unit_test(test_labels),
+        cmocka_unit_test(test_room),          cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_empty),         cmocka_unit_test(test_through),
+        cmocka_unit_test(test_address_space),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -1,6 +1,8 @@
 /* test_store.c -- the storage contract as the engine uses it, without any graph. */
 #include "tests/unit/store_tools.h"
 
+#include "storage/handle.h"
+
 /* An empty index is small, refuses to be made twice, and opens as both. */
 static void test_create(void **state)
 {
@@ -300,12 +302,30 @@ static void test_older_data(void **state)
     assert_non_null(strstr(navmap_error_detail(), "older than its log"));
 }
 
+/* A small file is as long as its chunks; one beyond 4 MiB has whole huge pages. */
+static void test_file_room(void **state)
+{
+    (void)state;
+    const struct layout_params p = {.dim = DIM, .M = 4, .ef_construction = 8, .slot_shift = 4};
+    const uint64_t mib = UINT64_C(1) << 20;
+    struct layout l;
+    assert_int_equal(layout_compute(&p, &l), NAVMAP_OK);
+    assert_int_equal(l.chunk_bytes, 65536);
+    assert_int_equal(store_file_room(&l, 1), 131072);
+    assert_int_equal(store_file_room(&l, 62), 4 * mib - 65536);
+    assert_int_equal(store_file_room(&l, 63), 4 * mib);
+    assert_int_equal(store_file_room(&l, 64), 6 * mib);
+    assert_int_equal(store_file_room(&l, 95), 6 * mib);
+    assert_int_equal(store_file_room(&l, 96), 8 * mib);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_create),   TEST(test_not_an_index), TEST(test_life),  TEST(test_manual),
-        TEST(test_capacity), TEST(test_abandon),      TEST(test_sweep), TEST(test_growth),
-        TEST(test_recovery), TEST(test_lock_removed), TEST(test_fork),  TEST(test_older_data),
+        TEST(test_create),    TEST(test_not_an_index), TEST(test_life),  TEST(test_manual),
+        TEST(test_capacity),  TEST(test_abandon),      TEST(test_sweep), TEST(test_growth),
+        TEST(test_recovery),  TEST(test_lock_removed), TEST(test_fork),  TEST(test_older_data),
+        TEST(test_file_room),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
