@@ -7,8 +7,8 @@
 #include "engine/select.h"
 #include "engine/walk.h"
 
-#define BRIDGES_TRIED 10u /* neighbours of the slot that each of them is offered */
-#define HOOD_MOST 32u     /* the bits of a word */
+#define BRIDGES_TRIED 6u /* neighbours of the slot that each of them is offered */
+#define HOOD_MOST 32u    /* the bits of a word */
 #define HOOD_CELLS 64u
 
 /* Neighbours of a slot that dies, or as many of them as are looked at together. */
