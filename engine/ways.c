@@ -1,10 +1,34 @@
 /* ways.c -- who names whom, and what is done about those whom nobody does; see ways.h. */
 #include "engine/ways.h"
 
+#include <string.h>
+
 #include "engine/graph_inline.h"
+#include "engine/select.h"
 #include "engine/walk.h"
 
-#define BRIDGES_TRIED 32u /* neighbours behind it that each one of a dying slot's is offered */
+#define BRIDGES_TRIED 6u /* neighbours of the slot that each of them is offered */
+#define HOOD_MOST 32u    /* the bits of a word */
+#define HOOD_CELLS 64u
+
+/* Neighbours of a slot that dies, or as many of them as are looked at together. */
+struct hood {
+    uint32_t n;
+    uint32_t ids[HOOD_MOST];
+    float dist[HOOD_MOST][HOOD_MOST]; /* from each other; of itself it is undefined */
+    uint8_t at[HOOD_CELLS];           /* by hash of the slot: its number plus one, or 0 */
+};
+
+/* The number of a slot in the hood; HOOD_MOST = it is none of them, and `cell` is where it would
+ * be. */
+static uint32_t hood_find(const struct hood *h, uint32_t id, uint32_t *ret_cell)
+{
+    uint32_t cell = id % HOOD_CELLS;
+    while (h->at[cell] != 0 && h->ids[h->at[cell] - 1] != id)
+        cell = (cell + 1) % HOOD_CELLS;
+    *ret_cell = cell;
+    return h->at[cell] != 0 ? h->at[cell] - 1u : HOOD_MOST;
+}
 
 /* A neighbour whose links count. */
 static bool counts(const struct graph *g, uint32_t slot)
@@ -148,27 +172,103 @@ static bool name_instead(navmap_index *ix, const struct graph *g, uint32_t of, u
     return done || place < g->M0;
 }
 
-/* The n slots in s->ids, neighbours of one that dies: into s->near for each the nearest other one
- * that it does not name, or id 0. */
-static void find_bridges(const struct graph *g, struct scratch *s, uint32_t n)
+/* `of` names the slot that dies no longer, and nobody instead.  Ids stay packed. */
+static void forget(navmap_index *ix, const struct graph *g, uint32_t of)
 {
-    const uint32_t *ids = s->ids;
-    for (uint32_t i = 0; i < n; i++)
-        s->near[i] = (struct near){FLT_MAX, 0};
-    for (uint32_t i = 0; i + 1 < n; i++) {
-        const uint32_t others = n - i - 1 < BRIDGES_TRIED ? n - i - 1 : BRIDGES_TRIED;
-        const struct target to = graph_target_node(g, ids[i], g->pair);
-        graph_distances(g, s, &to, ids + i + 1, others, s->dists);
-        for (uint32_t j = i + 1; j <= i + others; j++) {
-            const float d = s->dists[j - i - 1];
-            if (ids[i] == ids[j]) /* in a damaged row */
-                continue;
-            if (d < s->near[i].dist && !row_names(graph_edit_row(g, ids[i], 0), g->M0, ids[j]))
-                s->near[i] = (struct near){d, ids[j]};
-            if (d < s->near[j].dist && !row_names(graph_edit_row(g, ids[j], 0), g->M0, ids[i]))
-                s->near[j] = (struct near){d, ids[i]};
-        }
+    uint32_t place = g->M0, n = 0;
+    store_node_lock(ix->store, of);
+    _Atomic uint32_t *row = store_row_edit(ix->store, of, 0);
+    for (uint32_t id; n < g->M0 && (id = row_get(row, n)) != 0; n++)
+        if (id == g->dying)
+            place = n;
+    if (place < n) {
+        row_put(row, place, row_get(row, n - 1));
+        row_put(row, n - 1, 0);
     }
+    store_node_unlock(ix->store, of);
+}
+
+/* The n slots of `from` into h, and how far they are from each other. */
+static void gather(const struct graph *g, struct scratch *s, const struct near *from, uint32_t n,
+                   struct hood *h)
+{
+    memset(h->at, 0, sizeof h->at);
+    h->n = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t cell;
+        if (hood_find(h, from[i].id, &cell) < HOOD_MOST) /* in a damaged row */
+            continue;
+        h->ids[h->n++] = from[i].id;
+        h->at[cell] = (uint8_t)h->n;
+    }
+    for (uint32_t i = 0; i + 1 < h->n; i++) {
+        const struct target to = graph_target_node(g, h->ids[i], g->pair);
+        graph_distances(g, s, &to, h->ids + i + 1, h->n - i - 1, s->dists);
+        for (uint32_t j = i + 1; j < h->n; j++)
+            h->dist[i][j] = h->dist[j][i] = s->dists[j - i - 1];
+    }
+}
+
+/* Of the members, in `among` as bits, the one that is nearest to member `of`. */
+static uint32_t nearest_in(const struct hood *h, uint32_t of, uint32_t among)
+{
+    uint32_t best = (uint32_t)__builtin_ctz(among);
+    for (uint32_t left = among & (among - 1); left != 0; left &= left - 1) {
+        const uint32_t i = (uint32_t)__builtin_ctz(left);
+        best = h->dist[of][i] < h->dist[of][best] ? i : best;
+    }
+    return best;
+}
+
+/* Is member i no nearer to any of those in `named` than to member `of`? */
+static bool diverse_in(const struct hood *h, uint32_t of, uint32_t i, uint32_t named)
+{
+    for (; named != 0; named &= named - 1)
+        if (h->dist[__builtin_ctz(named)][i] < h->dist[of][i])
+            return false;
+    return true;
+}
+
+/* The row of member `of` into s->row, without the slot that dies, members apart: as bits. */
+static uint32_t read_links(const struct graph *g, struct scratch *s, const struct hood *h,
+                           uint32_t of, uint32_t *ret_named)
+{
+    const _Atomic uint32_t *row = graph_edit_row(g, h->ids[of], 0);
+    uint32_t n = 0, named = 0, cell;
+    for (uint32_t i = 0; i < g->M0; i++) {
+        const uint32_t id = row_get(row, i);
+        if (id == 0)
+            break;
+        const uint32_t member = hood_find(h, id, &cell);
+        if (member < HOOD_MOST)
+            named |= 1u << member;
+        else if (id < g->nslots && id != g->dying)
+            s->row[n++].id = id;
+    }
+    *ret_named = named;
+    return n;
+}
+
+/* Whom member `of` is to name in the place of the slot that dies: the nearest of the others that it
+ * does not name and that is no nearer to one that it does.  If none of a few is, its row does
+ * without (0), unless that leaves it less than half full: then the nearest is good enough. */
+static uint32_t bridge_from(const struct graph *g, struct scratch *s, const struct hood *h,
+                            uint32_t of)
+{
+    uint32_t named, n = read_links(g, s, h, of, &named), nearest = 0;
+    uint32_t live = (uint32_t)__builtin_popcount(named);
+    uint32_t left = (h->n < 32 ? (1u << h->n) - 1 : UINT32_MAX) & ~(named | 1u << of);
+    for (uint32_t t = 0; t < BRIDGES_TRIED && left != 0; t++) {
+        const uint32_t i = nearest_in(h, of, left);
+        const struct near c = {h->dist[of][i], h->ids[i]};
+        nearest = t == 0 ? c.id : nearest;
+        if (diverse_in(h, of, i, named) && select_is_diverse(g, c, s->row, n))
+            return c.id;
+        left &= ~(1u << i);
+    }
+    for (uint32_t i = 0; i < n && live < g->M0 / 2; i++)
+        live += counts(g, s->row[i].id);
+    return live < g->M0 / 2 ? nearest : 0;
 }
 
 /* The LIVE slots that the one that goes names, into s->ids; how many.  `namers`: of these only
@@ -187,28 +287,43 @@ static uint32_t left_behind(const struct graph *g, struct scratch *s, bool namer
     return kept;
 }
 
-void ways_bridge(navmap_index *ix, struct scratch *s, const struct graph *g, bool again)
+/* W2, of one part of those left behind. */
+static uint32_t bridge_part(navmap_index *ix, struct scratch *s, const struct graph *g,
+                            const struct hood *h, uint32_t may_give)
 {
-    const uint32_t n = left_behind(g, s, again);
     uint32_t given = 0;
-    find_bridges(g, s, n);
-    for (uint32_t i = 0; i < n; i++)
-        s->row[i].id = s->ids[i]; /* ways_give() needs the other */
-    for (uint32_t i = 0; i < n; i++) {
-        const uint32_t id = s->row[i].id, to = s->near[i].id;
+    for (uint32_t i = 0; i < h->n; i++) {
+        const uint32_t id = h->ids[i], to = bridge_from(g, s, h, i);
         bool named = false;
-        if (to != 0) {
+        if (to == 0) {
+            forget(ix, g, id);
+        } else {
             (void)name_instead(ix, g, id, to);
             named = name_instead(ix, g, to, id);
         }
-        if (!named && given < g->M && !ways_named(g, s, id, g->dying, 0))
+        if (!named && given < may_give && !ways_named(g, s, id, g->dying, 0))
             given += ways_give(ix, s, g, id);
+    }
+    return given;
+}
+
+void ways_bridge(navmap_index *ix, struct scratch *s, const struct graph *g, bool again)
+{
+    struct hood h;
+    const uint32_t n = left_behind(g, s, again), parts = (n + HOOD_MOST - 1) / HOOD_MOST;
+    uint32_t given = 0;
+    for (uint32_t i = 0; i < n; i++)
+        s->near[i].id = s->ids[i];
+    for (uint32_t part = 0; part < parts; part++) {
+        const uint32_t first = n * part / parts, end = n * (part + 1) / parts;
+        gather(g, s, s->near + first, end - first, &h);
+        given += bridge_part(ix, s, g, &h, g->M - given);
     }
     if (n == 0 || again)
         return;
     store_node_lock(ix->store, g->dying);
     _Atomic uint32_t *row = store_row_edit(ix->store, g->dying, 0);
     for (uint32_t i = 0; i < g->M0; i++)
-        row_put(row, i, i < n ? s->row[i].id : 0);
+        row_put(row, i, i < n ? s->near[i].id : 0);
     store_node_unlock(ix->store, g->dying);
 }

@@ -6,12 +6,14 @@
  *
  * W1  A row that is thinned keeps an id which none of that node's own neighbours names.
  * W2  A slot that is marked deleted, or that dies, is bridged: each LIVE one that its row names,
- *     and the nearest of the others that it does not name, name each other from then on, in the
- *     place of the slot where they named that.  So most of the links to it are gone at once and not
- *     with the sweep, nobody's row gets shorter, and the graph stays one of links that go both
- *     ways.  Who is named by nobody even so gets a link from a neighbour.  Links of DEAD slots
- *     count for nothing, so when the sweep takes them away nobody loses the last way in.  The
- *     slot's own row keeps only what is LIVE, if anything is: who comes to it still is led back.
+ *     and the nearest of the others that it does not name and that is diverse beside what it names
+ *     (select.h), name each other from then on, in the place of the slot where they named that.
+ *     Who has none such among the nearest few names one less, unless that leaves its row less than
+ *     half full.  So most of the links to the slot are gone at once and not with the sweep, links
+ *     are about as many and lead as far as in a new graph, and most go both ways.  Who is named by
+ *     nobody even so gets a link from a neighbour.  Links of DEAD slots count for nothing, so when
+ *     the sweep takes them away nobody loses the last way in.  The slot's own row keeps only what
+ *     is LIVE, if anything is: who comes to it still is led back.
  * W3  A DELETED slot needs no way in, since nobody looks for it.  Before it is LIVE again it is
  *     linked anew as a new item is (remove.c).
  *     (Two threads at once may each count on what the other takes away, and two nodes that name
