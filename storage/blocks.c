@@ -8,9 +8,9 @@
 #include "storage/handle.h"
 #include "storage/io.h"
 
-navmap_status blocks_begin(struct blocks *b, int fd, const char *path)
+navmap_status blocks_begin(struct blocks *b, int fd, const char *path, uint64_t gap)
 {
-    *b = (struct blocks){.fd = fd, .path = path, .bytes = malloc(BLOCK_BYTES)};
+    *b = (struct blocks){.fd = fd, .path = path, .gap = gap, .bytes = malloc(BLOCK_BYTES)};
     return b->bytes ? NAVMAP_OK : fail(NAVMAP_ENOMEM, "%s: no memory to write it", path);
 }
 
@@ -52,7 +52,7 @@ navmap_status blocks_put(struct blocks *b, const void *bytes, uint64_t n, uint64
 {
     if (n == 0)
         return NAVMAP_OK;
-    if (off - b->to <= BLOCK_GAP)
+    if (off - b->to <= b->gap)
         TRY(append(b, NULL, off - b->to));
     else {
         TRY(blocks_flush(b));

@@ -13,20 +13,21 @@
 #include "storage/status.h"
 
 #define BLOCK_BYTES (2u << 20) /* of the largest pages of x86-64, and of AArch64 with small ones */
-#define BLOCK_GAP (64u << 10)
 
 struct blocks {
     int fd;
     const char *path;  /* for messages */
     uint8_t *bytes;    /* BLOCK_BYTES */
+    uint64_t gap;      /* the longest that is written */
     uint64_t from, to; /* in the file: what is in `bytes` and not yet written, all of one block */
 };
 
 /* From the start of the file.  To be freed in any case. */
-navmap_status blocks_begin(struct blocks *b, int fd, const char *path) NAVMAP_MUST_USE;
+navmap_status blocks_begin(struct blocks *b, int fd, const char *path,
+                           uint64_t gap) NAVMAP_MUST_USE;
 void blocks_free(struct blocks *b);
 /* n bytes at `off`, which does not lie before the end of what was put before.  What is between is
- * zeros: written up to BLOCK_GAP, else left as it is in the file.  What fails may be told by a
+ * zeros: written up to `gap`, else left as it is in the file.  What fails may be told by a
  * later call. */
 navmap_status blocks_put(struct blocks *b, const void *bytes, uint64_t n,
                          uint64_t off) NAVMAP_MUST_USE;

@@ -163,7 +163,7 @@ static navmap_status write_file(struct building *b)
     b->bytes = malloc(b->p.l.chunk_bytes);
     if (!b->bytes)
         return fail(NAVMAP_ENOMEM, "%s: no memory for a new generation", b->s->path);
-    TRY(blocks_begin(&b->out, b->fd, b->path));
+    TRY(blocks_begin(&b->out, b->fd, b->path, LAYOUT_CHUNK_ALIGN));
     TRY(renumbering_begin(&b->c, &b->p));
     for (uint32_t i = 0; i < b->p.nchunks; i++)
         TRY(write_chunk(b));

@@ -15,6 +15,10 @@
 #include "storage/io.h"
 #include "storage/renumber.h"
 
+/* A gap that is written is room on the disk: of the largest chunks all between two arrays are, so
+ * that blocks stay whole, of small ones, in files that no large page is for, hardly any. */
+#define SEAL_GAP_SHARE 128u
+
 struct sealer {
     struct renumber p;
     struct layout_sealed at;
@@ -93,7 +97,7 @@ static navmap_status write_head(const struct sealer *f)
 static navmap_status write_all(struct sealer *f, int fd, const char *path)
 {
     const struct renumber *p = &f->p;
-    TRY(blocks_begin(&f->out, fd, path));
+    TRY(blocks_begin(&f->out, fd, path, p->l.chunk_bytes / SEAL_GAP_SHARE));
     f->bytes = malloc(p->l.chunk_bytes);
     f->sums = malloc(((uint64_t)p->nchunks * LAYOUT_ARRAYS + 1) * sizeof *f->sums);
     if (!f->bytes || !f->sums)

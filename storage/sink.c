@@ -22,7 +22,7 @@ static navmap_status fill_file(void *ctx, int fd, const char *path)
 {
     const struct filling *f = ctx;
     struct sink sink;
-    TRY(blocks_begin(&sink.out, fd, path));
+    TRY(blocks_begin(&sink.out, fd, path, 0));
     navmap_status status = f->fill(f->ctx, &sink);
     if (status == NAVMAP_OK)
         status = blocks_flush(&sink.out);

@@ -8,6 +8,7 @@
 #include "tests/support/engine.h"
 #include "tests/unit/io_spy.h"
 
+#define GAP (64u << 10)
 #define BYTES (5 * BLOCK_BYTES + 12345)
 
 /* Puts of any length, one behind the other and with gaps: the file is as a plain copy would be. */
@@ -21,9 +22,9 @@ static void test_bytes(void **state)
         int fd = make_file(in_dir("bytes"), "");
         uint64_t end = 0;
         memset(want, 0, BYTES);
-        assert_int_equal(blocks_begin(&b, fd, "bytes"), NAVMAP_OK);
+        assert_int_equal(blocks_begin(&b, fd, "bytes", GAP), NAVMAP_OK);
         while (true) {
-            const uint32_t gap = rng_below(&r, 4) > 0 ? 0 : rng_below(&r, 3 * BLOCK_GAP);
+            const uint32_t gap = rng_below(&r, 4) > 0 ? 0 : rng_below(&r, 3 * GAP);
             const uint32_t n = rng_below(&r, 8) > 0 ? rng_below(&r, 300000) : 0;
             if (end + gap + n > BYTES)
                 break;
@@ -51,8 +52,8 @@ static void test_writes(void **state)
     struct blocks b;
     int fd = make_file(in_dir("writes"), "");
     watch();
-    assert_int_equal(blocks_begin(&b, fd, "writes"), NAVMAP_OK);
-    uint64_t at = BLOCK_GAP;
+    assert_int_equal(blocks_begin(&b, fd, "writes", GAP), NAVMAP_OK);
+    uint64_t at = GAP;
     for (; at < 3 * BLOCK_BYTES + 5000; at += sizeof some)
         assert_int_equal(blocks_put(&b, some, sizeof some, at), NAVMAP_OK);
     const uint64_t far = 7 * BLOCK_BYTES + 4096;
@@ -89,7 +90,7 @@ static void test_failure(void **state)
     static uint8_t much[BLOCK_BYTES];
     struct blocks b;
     int fd = make_file(in_dir("failure"), "");
-    assert_int_equal(blocks_begin(&b, fd, "failure"), NAVMAP_OK);
+    assert_int_equal(blocks_begin(&b, fd, "failure", GAP), NAVMAP_OK);
     inject(IO_PWRITE, ENOSPC, 0, 2);
     assert_int_equal(blocks_put(&b, much, 10, 0), NAVMAP_OK);
     assert_int_equal(blocks_put(&b, much, sizeof much, 10), NAVMAP_ENOSPC);
