@@ -33,13 +33,17 @@ static float largest(const float *v, uint32_t dim)
     return size;
 }
 
+/* Halves away from zero. */
+static inline int32_t nearest(float x)
+{
+    return (int32_t)(x + copysignf(0.5f, x));
+}
+
 /* Loops that compilers make vectors of. */
 static void code(const float *restrict v, uint32_t dim, float inverse, int8_t *restrict ret)
 {
-    for (uint32_t i = 0; i < dim; i++) {
-        float x = v[i] * inverse;
-        ret[i] = (int8_t)(int32_t)(x + copysignf(0.5f, x));
-    }
+    for (uint32_t i = 0; i < dim; i++)
+        ret[i] = (int8_t)nearest(v[i] * inverse);
 }
 
 static int32_t squares(const int8_t *c, uint32_t n)
@@ -74,8 +78,7 @@ static void encode_held(const float *v, uint32_t dim, float most, int8_t *c)
     code(v, dim, inverse, c);
     for (uint32_t i = 0; i < CODES_HELD; i++) {
         const int32_t bit = bits >> i & 1;
-        const float half = (v[i] * inverse - (float)bit) * 0.5f;
-        const int32_t near = 2 * (int32_t)(half + copysignf(0.5f, half)) + bit;
+        const int32_t near = 2 * nearest((v[i] * inverse - (float)bit) * 0.5f) + bit;
         c[i] = (int8_t)(near > 127 ? near - 2 : near < -127 ? near + 2 : near);
     }
 }

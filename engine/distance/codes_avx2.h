@@ -64,12 +64,7 @@ CODES_AVX2 void codes_avx2_rows(const struct codes_query *q, const uint8_t *cons
 
 CODES_AVX2 void codes_avx2_four(const struct codes_query *q, const uint8_t *const *r, float *ret)
 {
-    if (!q->held)
-        codes_avx2_rows(q, r, ret, false, false);
-    else if (q->weight == 0)
-        codes_avx2_rows(q, r, ret, true, false);
-    else
-        codes_avx2_rows(q, r, ret, true, true);
+    CODES_FOUR(codes_avx2_rows);
 }
 
 #endif

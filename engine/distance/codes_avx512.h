@@ -101,12 +101,7 @@ void codes_avx512_rows_vnni(const struct codes_query *q, const uint8_t *const *r
 CODES_AVX512(CODES_VNNI)
 void codes_avx512_four_vnni(const struct codes_query *q, const uint8_t *const *r, float *ret)
 {
-    if (!q->held)
-        codes_avx512_rows_vnni(q, r, ret, false, false);
-    else if (q->weight == 0)
-        codes_avx512_rows_vnni(q, r, ret, true, false);
-    else
-        codes_avx512_rows_vnni(q, r, ret, true, true);
+    CODES_FOUR(codes_avx512_rows_vnni);
 }
 
 CODES_AVX512(CODES_BW)
@@ -137,12 +132,7 @@ void codes_avx512_rows_bw(const struct codes_query *q, const uint8_t *const *r, 
 CODES_AVX512(CODES_BW)
 void codes_avx512_four_bw(const struct codes_query *q, const uint8_t *const *r, float *ret)
 {
-    if (!q->held)
-        codes_avx512_rows_bw(q, r, ret, false, false);
-    else if (q->weight == 0)
-        codes_avx512_rows_bw(q, r, ret, true, false);
-    else
-        codes_avx512_rows_bw(q, r, ret, true, true);
+    CODES_FOUR(codes_avx512_rows_bw);
 }
 
 #endif

@@ -10,6 +10,16 @@
 
 #define CODES_SSE static inline __attribute__((always_inline))
 
+/* The body of a kernel for four rows, by one that is told whether they hold their scales, and
+ * whether norms are asked for. */
+#define CODES_FOUR(rows)                                                                           \
+    if (!q->held)                                                                                  \
+        rows(q, r, ret, false, false);                                                             \
+    else if (q->weight == 0)                                                                       \
+        rows(q, r, ret, true, false);                                                              \
+    else                                                                                           \
+        rows(q, r, ret, true, true)
+
 /* Of four rows. */
 struct codes_scales {
     __m128 scale, norm;
