@@ -121,7 +121,7 @@ static navmap_status create_file(struct building *b)
     TRY(io_fstat(b->s->view->fd, b->s->view->path, &old));
     io_resemble(b->fd, &old); /* whoever may read the one may read the other */
     STORE_KILL_POINT(GEN_CREATED);
-    return io_grow(b->fd, b->path, 0, store_file_room(&b->p.l, b->p.nchunks));
+    return io_grow(b->fd, b->path, 0, view_file_room(&b->p.l, b->p.nchunks));
 }
 
 static navmap_status write_chunk(struct building *b)

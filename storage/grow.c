@@ -69,19 +69,11 @@ static uint32_t step(const struct store *s, uint32_t have, uint32_t need)
     return to > max ? (uint32_t)max : (uint32_t)to;
 }
 
-uint64_t store_file_room(const struct layout *l, uint32_t nchunks)
-{
-    uint64_t bytes = layout_file_bytes(l, nchunks);
-    if (bytes > VIEW_HUGE_FILE)
-        bytes = (bytes + VIEW_HUGE_PAGE - 1) / VIEW_HUGE_PAGE * VIEW_HUGE_PAGE;
-    return bytes;
-}
-
 /* Blocks for the chunks from `have` on to `to`. */
 static navmap_status allocate(const struct view *v, uint32_t have, uint32_t to)
 {
     return io_grow(v->fd, v->path, layout_file_bytes(&v->layout, have),
-                   store_file_room(&v->layout, to));
+                   view_file_room(&v->layout, to));
 }
 
 navmap_status store_grow(struct store *s, uint32_t nchunks)

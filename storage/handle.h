@@ -125,9 +125,6 @@ navmap_status store_check_identity(const struct store *s, const struct wal_id *i
 navmap_status store_grow(struct store *s, uint32_t nchunks) NAVMAP_MUST_USE;
 /* Follow a file that somebody else grew (readers). */
 navmap_status store_follow(struct store *s, uint32_t nchunks) NAVMAP_MUST_USE;
-/* How long a file of so many chunks is to be: a large one has the rest of its last huge page, which
- * the system makes whole only if the file reaches its end. */
-uint64_t store_file_room(const struct layout *layout, uint32_t nchunks);
 /* open.c: attach to what is in force, for a reader; `s` has no view yet, or is to get another one
  * of the same index (NAVMAP_ESTALE when it is another).  `lock` is an open LOCK. */
 navmap_status store_attach(struct store *s, struct lock *lock,

@@ -142,6 +142,25 @@ static navmap_status map_range(struct view *v, uint64_t from, uint64_t to)
     return NAVMAP_OK;
 }
 
+uint64_t view_file_room(const struct layout *l, uint32_t nchunks)
+{
+    uint64_t bytes = layout_file_bytes(l, nchunks);
+    if (bytes > VIEW_HUGE_FILE)
+        bytes = (bytes + VIEW_HUGE_PAGE - 1) / VIEW_HUGE_PAGE * VIEW_HUGE_PAGE;
+    return bytes;
+}
+
+/* How much of the reservation is mapped.  Not exactly what the chunks take: the last huge page
+ * could then be mapped in part only, and to map it anew when the file grows would take it away
+ * under the eyes of queries.  Nobody looks beyond the chunks: it may lie beyond the file's end. */
+static uint64_t mapped_bytes(const struct view *v, uint32_t nchunks)
+{
+    if (v->fd < 0)
+        return layout_file_bytes(&v->layout, nchunks);
+    uint64_t room = view_file_room(&v->layout, nchunks);
+    return room < v->reserved ? room : v->reserved;
+}
+
 /* Does the file hold `nchunks` whole chunks, and can their slots be named? */
 static navmap_status check_extent(const struct view *v, uint32_t nchunks)
 {
@@ -203,7 +222,7 @@ navmap_status view_map(int fd, const char *path, const struct layout *layout, ui
     TRY_GOTO(status, io_file_id(fd, path, &v->dev, &v->ino), fail);
     uint64_t size = layout_file_bytes(layout, nchunks);
     TRY_GOTO(status, reserve_pair(v, size, size, writable), fail);
-    TRY_GOTO(status, map_range(v, 0, size), fail);
+    TRY_GOTO(status, map_range(v, 0, mapped_bytes(v, nchunks)), fail);
     atomic_init(&v->nchunks, nchunks);
     *ret_view = v;
     return NAVMAP_OK;
@@ -265,17 +284,13 @@ navmap_status view_extend(struct view *v, uint32_t nchunks, bool *ret_fits)
         return NAVMAP_OK;
     }
     TRY(check_extent(v, nchunks));
-    uint64_t to = layout_file_bytes(&v->layout, nchunks);
-    if (to > v->reserved) {
+    if (layout_file_bytes(&v->layout, nchunks) > v->reserved) {
         *ret_fits = false;
         return NAVMAP_OK;
     }
-    uint64_t from = layout_file_bytes(&v->layout, have);
-    if (from <= VIEW_HUGE_FILE && to > VIEW_HUGE_FILE && v->fd >= 0)
-        from = 0;
-    else if (v->fd >= 0 && to > VIEW_HUGE_FILE)
-        from -= from % VIEW_HUGE_PAGE; /* its last huge page could be mapped in part only */
-    TRY(map_range(v, from, to));
+    uint64_t from = mapped_bytes(v, have), to = mapped_bytes(v, nchunks);
+    if (from < to)
+        TRY(map_range(v, from, to));
     atomic_store_explicit(&v->nchunks, nchunks, memory_order_release);
     *ret_fits = true;
     return NAVMAP_OK;

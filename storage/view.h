@@ -23,14 +23,18 @@
 
 #include "storage/layout.h"
 
-/* A file beyond this is grown by whole huge pages and asks for them (view.c, advise).  What the
- * cache had of it before stays on small pages, and is what all searches pass first: so it is less
- * than the first large batch makes. */
+/* A file beyond this is grown and mapped by whole huge pages and asks for them (view.c, advise).
+ * What the cache had of it before stays on small pages, and is what all searches pass first: so it
+ * is less than the first large batch makes. */
 #define VIEW_HUGE_PAGE (UINT64_C(2) << 20)
 #define VIEW_HUGE_FILE (UINT64_C(4) << 20)
+/* How long a file of so many chunks is to be: a large one has the rest of its last huge page, which
+ * the system makes whole only if the file reaches its end. */
+uint64_t view_file_room(const struct layout *layout, uint32_t nchunks);
 
 struct view {
-    const uint8_t *base; /* reservation; [0, layout_file_bytes(nchunks)) is mapped */
+    const uint8_t *base; /* reservation; [0, layout_file_bytes(nchunks)) is mapped, and of a file
+                          * up to view_file_room(nchunks), whether it is that long or not */
     uint8_t *wbase;      /* the writer's alias, else NULL */
     uint64_t reserved;   /* bytes reserved at base (and at wbase) */
     struct layout layout;

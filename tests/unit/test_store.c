@@ -311,12 +311,12 @@ static void test_file_room(void **state)
     struct layout l;
     assert_int_equal(layout_compute(&p, &l), NAVMAP_OK);
     assert_int_equal(l.chunk_bytes, 65536);
-    assert_int_equal(store_file_room(&l, 1), 131072);
-    assert_int_equal(store_file_room(&l, 62), 4 * mib - 65536);
-    assert_int_equal(store_file_room(&l, 63), 4 * mib);
-    assert_int_equal(store_file_room(&l, 64), 6 * mib);
-    assert_int_equal(store_file_room(&l, 95), 6 * mib);
-    assert_int_equal(store_file_room(&l, 96), 8 * mib);
+    assert_int_equal(view_file_room(&l, 1), 131072);
+    assert_int_equal(view_file_room(&l, 62), 4 * mib - 65536);
+    assert_int_equal(view_file_room(&l, 63), 4 * mib);
+    assert_int_equal(view_file_room(&l, 64), 6 * mib);
+    assert_int_equal(view_file_room(&l, 95), 6 * mib);
+    assert_int_equal(view_file_room(&l, 96), 8 * mib);
 }
 
 int main(void)
