@@ -8,6 +8,7 @@
 #include "engine/walk.h"
 
 #define BRIDGES_TRIED 6u /* neighbours of the slot that each of them is offered */
+#define LINKS_ASKED 8u   /* of a row's links, that bridges are compared with, beforehand */
 #define HOOD_MOST 32u    /* the bits of a word */
 #define HOOD_CELLS 64u
 
@@ -229,6 +230,15 @@ static bool diverse_in(const struct hood *h, uint32_t of, uint32_t i, uint32_t n
     return true;
 }
 
+/* What is measured of a slot will be needed. */
+static void ask(const struct graph *g, uint32_t id)
+{
+    const uint8_t *code;
+    const void *vector;
+    struct hop hop = {.codes = &code, .vectors = &vector};
+    graph_locate(g, true, g->view->layout.code_stride > 0, &id, 1, &hop);
+}
+
 /* The row of member `of` into s->row, without the slot that dies, members apart: as bits. */
 static uint32_t read_links(const struct graph *g, struct scratch *s, const struct hood *h,
                            uint32_t of, uint32_t *ret_named)
@@ -242,8 +252,11 @@ static uint32_t read_links(const struct graph *g, struct scratch *s, const struc
         const uint32_t member = hood_find(h, id, &cell);
         if (member < HOOD_MOST)
             named |= 1u << member;
-        else if (id < g->nslots && id != g->dying)
+        else if (id < g->nslots && id != g->dying) {
+            if (n < LINKS_ASKED)
+                ask(g, id);
             s->row[n++].id = id;
+        }
     }
     *ret_named = named;
     return n;
@@ -251,12 +264,13 @@ static uint32_t read_links(const struct graph *g, struct scratch *s, const struc
 
 /* Whom member `of` is to name in the place of the slot that dies: the nearest of the others that it
  * does not name and that is no nearer to one that it does.  If none of a few is, its row does
- * without (0), unless that leaves it less than half full: then the nearest is good enough. */
+ * without (0), unless that leaves it less than half full: then the nearest is good enough.  (Links
+ * to the dead count as links: to look at each was a seventh of what a bridge costs.) */
 static uint32_t bridge_from(const struct graph *g, struct scratch *s, const struct hood *h,
                             uint32_t of)
 {
     uint32_t named, n = read_links(g, s, h, of, &named), nearest = 0;
-    uint32_t live = (uint32_t)__builtin_popcount(named);
+    const uint32_t links = n + (uint32_t)__builtin_popcount(named);
     uint32_t left = (h->n < 32 ? (1u << h->n) - 1 : UINT32_MAX) & ~(named | 1u << of);
     for (uint32_t t = 0; t < BRIDGES_TRIED && left != 0; t++) {
         const uint32_t i = nearest_in(h, of, left);
@@ -266,9 +280,7 @@ static uint32_t bridge_from(const struct graph *g, struct scratch *s, const stru
             return c.id;
         left &= ~(1u << i);
     }
-    for (uint32_t i = 0; i < n && live < g->M0 / 2; i++)
-        live += counts(g, s->row[i].id);
-    return live < g->M0 / 2 ? nearest : 0;
+    return links < g->M0 / 2 ? nearest : 0;
 }
 
 /* The LIVE slots that the one that goes names, into s->ids; how many.  `namers`: of these only
