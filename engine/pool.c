@@ -166,7 +166,7 @@ void pool_cut(struct pool *p)
     const float kth = p->dists[at - 1], limit = kth > 0 ? kth * p->stop : kth;
     if (!(limit < p->bound))
         return;
-    p->bound = limit;
+    p->bound = nextafterf(limit, INFINITY); /* what is as far as that is kept, as in P7 */
     while (p->dists[p->n - 1] > limit) {
         p->n--;
         p->n_results -= p->plain || p->words[p->n] != 0;

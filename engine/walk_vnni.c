@@ -8,6 +8,9 @@
 #define WALK_STEP walk_step_vnni
 #define WALK_STAGED walk_staged_vnni
 #define WALK_FOUR codes_avx512_four_vnni
+#define WALK_WIDE
 #include "engine/walk_vectors.inc"
+
+#include "engine/walk_wide.inc"
 
 #include "engine/walk_fast.inc"
