@@ -117,7 +117,7 @@ bool repair_due(const navmap_index *ix);
  * exclusively.  What fails
  * leaves the sweep where it was, to be continued by a later call. */
 void repair_some(navmap_index *ix, struct scratch *s, uint64_t slots);
-#define REPAIR_SLOTS_PER_ITEM 16u
+#define REPAIR_SLOTS_PER_ITEM 32u
 
 /* rewrite.c: save it as one file, at a path, or (path NULL) into an open one; or only tell how many
  * bytes (ret_bytes not NULL). */

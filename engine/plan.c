@@ -52,7 +52,8 @@ uint32_t plan_beam(const struct plan_case *c, double place)
 {
     double beam = c->ef, k = (double)c->k;
     if (place > k) {
-        double least = place * (1 + 1.5 / sqrt(k)); /* else it often is not in the beam at all */
+        /* Else it often is not in the beam at all: as in plan_place(). */
+        double least = place * (1 + 1.5 * sqrt((1 - k / place) / k));
         beam += 0.1 * pow(beam * (place - k), 0.8);
         beam = beam < least ? least : beam;
     }

@@ -1,6 +1,6 @@
 /* repair.c -- the sweep: links to dead slots are taken out of the rows, then the slots are free.
  *
- *   idle --repair_some(), n_dead > max(1024, n_live/8)--> store_sweep_begin(): D is fixed
+ *   idle --repair_some(), n_dead > max(1024, n_live/16)--> store_sweep_begin(): D is fixed
  *        --a portion of slots a time--------------------> rows that name D lose it
  *        --cursor past the last slot--------------------> store_sweep_end(): D becomes FREE
  *
@@ -33,7 +33,7 @@
 #include "storage/fail.h"
 
 #define DEAD_MIN 1024u
-#define DEAD_SHARE 8u
+#define DEAD_SHARE 16u
 #define ENOUGH(width) ((width) / 2) /* links; see R1 */
 #define CANDIDATES_MAX 4096u        /* of one row; M = 512 could name a million */
 
