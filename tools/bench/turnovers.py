@@ -1,11 +1,16 @@
 """Recall and speed of an index whose items have all been replaced, again and again.
 
     tools/bench/turnovers.py update replace --data DIR [--items 300000] [--turnovers 10]
+    tools/bench/turnovers.py cost --data DIR [--items 300000]
     tools/bench/turnovers.py --data DIR --join FILE.json ... --json ALL.json --picture ALL.png
 
 update   In a turnover every label gets another vector by add_items, in an order drawn by chance.
 replace  In a turnover, in batches of --batch labels: each is marked deleted, and as many new labels
          come by add_items(replace_deleted=True), until no label of before is left.
+
+cost     What one update and one replacement cost, in insertions: with the last tenth of the items to
+         come, batches of new items, of updates and of replacements are timed in turns, all of one
+         index, and each is told beside the batch of new items next to it.
 
 The items come in an order by chance.  The vectors of a turnover are those of the one before, dealt
 out anew, so the exact neighbours stay the same vectors throughout, and a fresh index of the same
@@ -153,6 +158,42 @@ def one(kind: str, name: str, run: argparse.Namespace, save: Callable[[Any], Non
         save(told)
 
 
+def cost(name: str, run: argparse.Namespace) -> dict[str, Any]:
+    """The first nine tenths are built; of what follows every batch of new items has one of each."""
+    room = run.items + run.items // 10
+    index = common.fresh(name, run.base.shape[1], room, replace=True)
+    first = run.items * 9 // 10 // run.batch * run.batch
+    for rows in np.array_split(np.arange(first), first // run.batch):
+        index.add_items(run.base[rows], rows, num_threads=1)
+    labels = run.chance.permutation(first)
+    times: dict[str, list[float]] = {"insert": [], "update": [], "replace": []}
+    for at in range(0, run.items - first, run.batch):
+        new = np.arange(first + at, min(first + at + run.batch, run.items))
+        changed, gone = labels[at : at + len(new)], labels[first // 2 + at :][: len(new)]
+        vectors = run.base[run.chance.integers(first, size=len(new))]
+
+        def replaced(gone: np.ndarray = gone, vectors: np.ndarray = vectors) -> None:
+            for label in gone.tolist():
+                index.mark_deleted(label)
+            index.add_items(vectors, run.items + gone, num_threads=1, replace_deleted=True)
+
+        works = {
+            "insert": lambda: index.add_items(run.base[new], new, num_threads=1),  # noqa: B023
+            "update": lambda: index.add_items(vectors, changed, num_threads=1),  # noqa: B023
+            "replace": replaced,
+        }
+        for key, work in works.items():
+            begin = time.process_time()
+            work()
+            times[key].append(1e6 * (time.process_time() - begin) / len(new))
+    told: dict[str, Any] = {"kind": "cost", "name": name}
+    for key, taken in times.items():
+        told[key] = {"us": float(np.median(taken))}
+        told[key] |= common.ratios(taken, times["insert"])
+        print(f"{name} {key}: {told[key]['us']:.1f} us, {told[key]['median']:.3f} insertions")
+    return told
+
+
 def show(kind: str, name: str, line: dict[str, Any], efs: tuple[int, ...]) -> None:
     cells = [f"{kind} {name} {line['turnover']}"]
     if "inserts" in line:
@@ -207,7 +248,7 @@ def joined(paths: list[pathlib.Path]) -> dict[str, Any]:
 
 def main() -> int:
     parser = common.parser(__doc__)
-    parser.add_argument("kinds", nargs="*", metavar="KIND", help=" or ".join(KINDS))
+    parser.add_argument("kinds", nargs="*", metavar="KIND", help=" or ".join([*KINDS, "cost"]))
     parser.add_argument("--items", type=int, default=300_000)
     parser.add_argument("--turnovers", type=int, default=10)
     parser.add_argument("--batch", type=int, default=1_000, help="rows that are changed at once")
@@ -217,8 +258,8 @@ def main() -> int:
     parser.add_argument("--picture", type=pathlib.Path, help="of the middle ef, as PNG")
     parser.add_argument("--join", type=pathlib.Path, nargs="+", help="reports of runs before")
     run = parser.parse_args()
-    if not set(run.kinds) <= set(KINDS) or bool(run.kinds) == bool(run.join):
-        parser.error(f"either --join or some of {', '.join(KINDS)}")
+    if not set(run.kinds) <= {*KINDS, "cost"} or bool(run.kinds) == bool(run.join):
+        parser.error(f"either --join or some of {', '.join(KINDS)}, cost")
     report: dict[str, Any]
     if run.join:
         report = joined(run.join)
@@ -237,6 +278,10 @@ def main() -> int:
         for name in run.peers.split(","):
             run.chance = np.random.default_rng(run.seed)
             before = list(report["rows"])
+            if kind == "cost":
+                report.setdefault("cost", []).append(cost(name, run))
+                common.write_json(run.json, report)
+                continue
 
             def save(told: dict[str, Any], before: list[Any] = before) -> None:
                 report["rows"] = [*before, told]
