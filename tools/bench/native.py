@@ -147,8 +147,8 @@ def row_bytes(name: str, dim: int) -> int | None:
     rows are known here."""
     if name in ("hnswlib", "faiss", "usearch", "navmap-f32"):
         return 4 * dim
-    if name in ("navmap", "navmap-stop"):  # a byte for each dimension, and scale and norm, in whole lines
-        return (dim + 8 + 63) // 64 * 64
+    if name in ("navmap", "navmap-stop"):  # a byte for each dimension; scale and norm take no line more
+        return (dim + 63) // 64 * 64
     return None
 
 
