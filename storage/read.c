@@ -4,6 +4,11 @@
  * label and checksum must agree.  LMDB may be a commit ahead of the map, or a killed writer's
  * read-visible transaction one behind, so a mismatch is looked up afresh, and at last a scan of
  * state words and tags decides.  A process that may not register with LMDB scans at once.
+ *
+ * A scan that finds nothing decides only if no apply ran beside it and it saw all slots: an update
+ * makes the new slot LIVE, then raises the extent, then lets the old slot die (apply.c, P1 to P4),
+ * and a scan that took the extent before may come to the old slot after.  So it is made again, of
+ * a new view; not for ever, since a writer may have died within an apply.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +18,7 @@
 #include "storage/labels.h"
 
 #define LOOKUPS 3
+#define ROUNDS 32 /* of look-ups that an apply ran beside */
 
 /* Views ---------------------------------------------------------------------------------------*/
 
@@ -150,12 +156,28 @@ static bool scan(const struct view *v, uint64_t label, struct seen *ret_seen)
     return false;
 }
 
-/* Where the label is committed; slot 0 = nowhere. */
+/* The same, if nowhere at all: *ret_sure. */
+static void scan_all(const struct view *v, uint64_t label, struct seen *ret_seen, bool *ret_sure)
+{
+    const struct disk_live *live = view_live(v);
+    const uint64_t end = view_load64(&live->apply_end, memory_order_acquire);
+    *ret_sure = true;
+    if (scan(v, label, ret_seen))
+        return;
+    *ret_seen = (struct seen){0, 0};
+    const uint64_t extent = view_load64(&view_root(v)->extent, memory_order_acquire);
+    atomic_thread_fence(memory_order_acquire); /* pairing "apply" */
+    *ret_sure = view_load64(&live->apply_begin, memory_order_relaxed) == end &&
+                extent_slots(extent) <= view_slots(v);
+}
+
+/* Where the label is committed; slot 0 = nowhere, if *ret_sure. */
 static navmap_status find(struct store *s, const struct view *v, uint64_t label,
-                          struct seen *ret_seen)
+                          struct seen *ret_seen, bool *ret_sure)
 {
     struct wal *w = s->in_memory ? NULL : lookup_wal(s);
     *ret_seen = (struct seen){0, 0};
+    *ret_sure = true;
     for (int attempt = 0; s->in_memory && attempt < LOOKUPS; attempt++) {
         (void)pthread_mutex_lock(&s->item_lock);
         struct label_entry entry = store_label_now(s, label, (struct label_entry){0, 0});
@@ -177,8 +199,7 @@ static navmap_status find(struct store *s, const struct view *v, uint64_t label,
             STATE_GEN(ret_seen->state) == entry.gen)
             return NAVMAP_OK;
     }
-    if (!scan(v, label, ret_seen))
-        *ret_seen = (struct seen){0, 0};
+    scan_all(v, label, ret_seen, ret_sure);
     return NAVMAP_OK;
 }
 
@@ -274,38 +295,48 @@ static navmap_status copy_vector(const struct view *v, const struct seen *at, ui
     return NAVMAP_OK;
 }
 
-static navmap_status get(struct store *s, const struct view *v, uint64_t label, float *ret_vector)
+/* *ret_found = false with *ret_sure: it is not there. */
+static navmap_status get(struct store *s, const struct view *v, uint64_t label, float *ret_vector,
+                         bool *ret_found, bool *ret_sure)
 {
-    for (int attempt = 0; attempt < LOOKUPS; attempt++) {
+    *ret_found = *ret_sure = false;
+    for (int attempt = 0; attempt < LOOKUPS && !*ret_found; attempt++) {
         struct seen at;
-        bool same = false;
-        TRY(find(s, v, label, &at));
+        TRY(find(s, v, label, &at, ret_sure));
         if (at.slot == 0 || STATE_STATUS(at.state) != SLOT_LIVE)
-            break;
-        TRY(copy_vector(v, &at, label, ret_vector, &same));
-        if (same)
             return NAVMAP_OK;
+        *ret_sure = false; /* unless it is the same at the end */
+        TRY(copy_vector(v, &at, label, ret_vector, ret_found));
     }
-    return fail(NAVMAP_ENOTFOUND, "Label not found: %llu", (unsigned long long)label);
+    return NAVMAP_OK;
 }
 
 navmap_status store_get(struct store *s, uint64_t label, float *ret_vector)
 {
-    struct view *v;
-    TRY(store_view_begin(s, &v));
-    navmap_status status = get(s, v, label, ret_vector);
-    store_view_end(s, v);
-    return status;
+    bool found = false, sure = false;
+    for (int round = 0; round < ROUNDS && !found && !sure; round++) {
+        struct view *v;
+        TRY(store_view_begin(s, &v));
+        navmap_status status = get(s, v, label, ret_vector, &found, &sure);
+        store_view_end(s, v);
+        TRY(status);
+    }
+    if (!found)
+        return fail(NAVMAP_ENOTFOUND, "Label not found: %llu", (unsigned long long)label);
+    return NAVMAP_OK;
 }
 
 navmap_status store_contains(struct store *s, uint64_t label, enum slot_status *ret_status)
 {
-    struct view *v;
-    struct seen at;
-    TRY(store_view_begin(s, &v));
-    navmap_status status = find(s, v, label, &at);
-    store_view_end(s, v);
-    TRY(status);
+    struct seen at = {0, 0};
+    bool sure = false;
+    for (int round = 0; round < ROUNDS && !sure; round++) {
+        struct view *v;
+        TRY(store_view_begin(s, &v));
+        navmap_status status = find(s, v, label, &at, &sure);
+        store_view_end(s, v);
+        TRY(status);
+    }
     *ret_status = at.slot == 0 ? SLOT_FREE : STATE_STATUS(at.state);
     return NAVMAP_OK;
 }

@@ -42,7 +42,10 @@ class Terminal:
 
     def __init__(self, *arguments):
         self.shown = b""
-        master, slave = pty.openpty()
+        try:
+            master, slave = pty.openpty()
+        except OSError as error:  # a container without /dev/pts
+            pytest.skip(f"no terminal to be had: {error}")
         self.process = subprocess.Popen(
             [COMMAND, *arguments], stdout=subprocess.PIPE, stderr=slave, text=True
         )
