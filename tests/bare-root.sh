@@ -53,7 +53,7 @@ finish() {
     if [ "$keep" = yes ]; then
         echo "bare-root.sh: kept $root"
     else
-        umount "$root/dev/shm" "$root/sys" "$root/proc" 2>/dev/null || :
+        umount "$root/dev/pts" "$root/dev/shm" "$root/sys" "$root/proc" 2>/dev/null || :
         rm -rf --one-file-system "$root"
     fi
 }
@@ -76,8 +76,10 @@ fi
 chmod 755 "$root"
 mount -t proc proc "$root/proc"
 mount -t sysfs -o ro sysfs "$root/sys"
-mkdir -p "$root/dev/shm"
+mkdir -p "$root/dev/shm" "$root/dev/pts"
 mount -t tmpfs tmpfs "$root/dev/shm"
+mount -t devpts -o newinstance,ptmxmode=0666 devpts "$root/dev/pts"
+ln -sf pts/ptmx "$root/dev/ptmx"
 
 set_aside=$root/tmp/environment
 : >"$set_aside"
