@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -52,6 +53,28 @@ def test_a_writer(filled, path, method):
     filled.close()
     assert in_child(method, add_to, path, COUNT + 5, COUNT + 9) == ("ok", None)
     look_at(path, COUNT + 9)
+
+
+def test_a_label_that_is_updated_is_never_missed(make, path, short):
+    """Over a fork, look-ups scan the slots: beside an apply, which moves the label, once more."""
+    labels, until = range(50), time.monotonic() + (1 if short else 2)
+    index = make(dim=DIM, M=4, ef_construction=20)
+    index.add_items(vectors_of(labels, DIM), labels)
+    reader = navmap.open(path)
+    child = os.fork()
+    if child == 0:
+        sound = True
+        try:
+            while sound and time.monotonic() < until:
+                sound = all(label in reader for label in labels)
+        finally:
+            os._exit(0 if sound and time.monotonic() >= until else 1)
+    updates = 0
+    while time.monotonic() < until:
+        index.add_items(vectors_of(labels, DIM, version=updates), labels)
+        updates += 1
+    assert os.waitpid(child, 0)[1] == 0 and updates > 3, updates
+    reader.close()
 
 
 @pytest.mark.parametrize("method", METHODS)
