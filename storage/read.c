@@ -156,7 +156,7 @@ static bool scan(const struct view *v, uint64_t label, struct seen *ret_seen)
     return false;
 }
 
-/* The same, if nowhere at all: *ret_sure. */
+/* A scan, and whether it decides (above). */
 static void scan_all(const struct view *v, uint64_t label, struct seen *ret_seen, bool *ret_sure)
 {
     const struct disk_live *live = view_live(v);
@@ -171,7 +171,7 @@ static void scan_all(const struct view *v, uint64_t label, struct seen *ret_seen
                 extent_slots(extent) <= view_slots(v);
 }
 
-/* Where the label is committed; slot 0 = nowhere, if *ret_sure. */
+/* Where the label is committed; slot 0 = nowhere, or, unless *ret_sure, it was missed. */
 static navmap_status find(struct store *s, const struct view *v, uint64_t label,
                           struct seen *ret_seen, bool *ret_sure)
 {

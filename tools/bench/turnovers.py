@@ -108,19 +108,21 @@ def update(index: Any, run: argparse.Namespace, meter: Meter, turnover: int) -> 
     return vector_of
 
 
+def replace_batch(index: Any, gone: np.ndarray, new: np.ndarray, vectors: np.ndarray) -> None:
+    for label in gone.tolist():
+        index.mark_deleted(label)
+    index.add_items(vectors, new, num_threads=1, replace_deleted=True)
+
+
 def replace(index: Any, run: argparse.Namespace, meter: Meter, turnover: int) -> np.ndarray:
     """Labels of a turnover begin at turnover x items; what is returned is empty below."""
     first = turnover * run.items
     fresh = run.chance.permutation(run.items)
 
-    def batch(rows: np.ndarray, vectors: np.ndarray) -> None:
-        for label in rows.tolist():
-            index.mark_deleted(first - run.items + label)
-        index.add_items(vectors, first + rows, num_threads=1, replace_deleted=True)
-
     for rows in np.array_split(run.chance.permutation(run.items), run.items // run.batch):
         vectors = run.base[fresh[rows]]
-        meter.batch(len(rows), lambda: batch(rows, vectors))
+        gone = first - run.items + rows
+        meter.batch(len(rows), lambda: replace_batch(index, gone, first + rows, vectors))
     return np.concatenate((np.full(first, -1), fresh))
 
 
@@ -172,15 +174,10 @@ def cost(name: str, run: argparse.Namespace) -> dict[str, Any]:
         changed, gone = labels[at : at + len(new)], labels[first // 2 + at :][: len(new)]
         vectors = run.base[run.chance.integers(first, size=len(new))]
 
-        def replaced(gone: np.ndarray = gone, vectors: np.ndarray = vectors) -> None:
-            for label in gone.tolist():
-                index.mark_deleted(label)
-            index.add_items(vectors, run.items + gone, num_threads=1, replace_deleted=True)
-
         works = {
-            "insert": lambda: index.add_items(run.base[new], new, num_threads=1),  # noqa: B023
-            "update": lambda: index.add_items(vectors, changed, num_threads=1),  # noqa: B023
-            "replace": replaced,
+            "insert": lambda: index.add_items(run.base[new], new, num_threads=1),
+            "update": lambda: index.add_items(vectors, changed, num_threads=1),
+            "replace": lambda: replace_batch(index, gone, run.items + gone, vectors),
         }
         for key, work in works.items():
             begin = time.process_time()
@@ -288,7 +285,7 @@ def main() -> int:
                 common.write_json(run.json, report)
 
             one(kind, name, run, save)
-    if run.picture:
+    if run.picture and report["rows"]:
         efs = [int(key) for key in report["rows"][0]["lines"][0] if key.isdigit()]
         plot(run.picture, report, efs[len(efs) // 2])
     return 0
