@@ -56,7 +56,7 @@ static uint32_t sort_row(const struct hops *h, uint32_t node, uint32_t *pass, ui
 static void take(const struct hops *h, struct hop *hop, const uint32_t *ids, uint32_t n)
 {
     struct visited *v = &h->s->visited;
-    visited_note(v, n);
+    visited_room(v, n);
     for (uint32_t i = 0; i < n && hop->n < h->g->M0; i++) {
         hop->ids[hop->n] = ids[i];
         hop->n += !visited_set(v, ids[i]);

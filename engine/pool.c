@@ -163,10 +163,10 @@ void pool_cut(struct pool *p)
     const uint32_t at = p->stop_at + (p->n - p->n_results);
     if (at > p->n)
         return;
-    const float kth = p->dists[at - 1], limit = kth > 0 ? kth * p->stop : kth;
+    const float limit = pool_limit(p, p->dists[at - 1]);
     if (!(limit < p->bound))
         return;
-    p->bound = nextafterf(limit, INFINITY); /* what is as far as that is kept, as in P7 */
+    p->bound = pool_above(limit); /* what is as far as that is kept, as in P7 */
     while (p->dists[p->n - 1] > limit) {
         p->n--;
         p->n_results -= p->plain || p->words[p->n] != 0;

@@ -23,11 +23,12 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "storage/status.h"
 
 #define POOL_LINE_MAX 2048u
-#define POOL_ROOM (POOL_LINE_MAX + 32u) /* vectors of 16 are read beyond the end */
+#define POOL_ROOM (POOL_LINE_MAX + 64u) /* vectors are read beyond the end */
 #define POOL_EXPANDED 0x80000000u
 #define POOL_WORD 1u /* P6 */
 #define POOL_FRONTIER_MAX (1u << 20)
@@ -70,6 +71,22 @@ static inline void pool_stop(struct pool *p, uint32_t k, float times)
 {
     p->stop_at = k;
     p->stop = times;
+}
+
+/* P7: how far away what is kept may be when the k-th is `kth` away; and the next distance after a
+ * finite one, which is too far. */
+static inline float pool_limit(const struct pool *p, float kth)
+{
+    return kth > 0 ? kth * p->stop : kth;
+}
+
+static inline float pool_above(float limit)
+{
+    uint32_t bits;
+    memcpy(&bits, &limit, sizeof bits);
+    bits = limit > 0 ? bits + 1 : limit < 0 ? bits - 1 : 1;
+    memcpy(&limit, &bits, sizeof bits);
+    return limit;
 }
 
 /* P7, on a line: the distances have changed.  Apart, since most searches have no such limit. */

@@ -50,16 +50,16 @@ static bool reserve_row(struct scratch *s, const struct layout *layout)
     s->halves = half ? calloc(1, layout->vec_stride) : NULL;
     s->dists = calloc(n, sizeof *s->dists);
     s->ids = calloc(2 * n, sizeof *s->ids);
-    uint32_t ring = 64;
-    while (ring < ASKS_HOPS * n)
+    uint32_t ring = 16;
+    while (ring < ASKS_HOPS * (n + HOP_SPARE) / 4)
         ring *= 2;
     s->asks.mask = ring - 1;
-    s->asks.rows = calloc(ring, sizeof *s->asks.rows);
+    s->asks.rows = lines(ring * sizeof *s->asks.rows);
     bool ok = s->vector && (s->halves || !half) && s->dists && s->ids && s->asks.rows;
     for (uint32_t i = 0; i < 2; i++) {
         struct hop *hop = &s->hops[i];
-        hop->ids = calloc(n, sizeof *hop->ids);
-        hop->codes = calloc(n, sizeof *hop->codes);
+        hop->ids = lines((n + HOP_SPARE) * sizeof *hop->ids);
+        hop->codes = lines((n + HOP_SPARE) * sizeof *hop->codes);
         hop->vectors = calloc(n, sizeof *hop->vectors);
         ok = ok && hop->ids && hop->codes && hop->vectors;
     }

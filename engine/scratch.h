@@ -13,6 +13,7 @@
 
 #include <stdatomic.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "engine/distance/codes.h"
 #include "engine/pool.h"
@@ -28,22 +29,45 @@ struct near {
     uint32_t id;
 };
 
-/* The neighbours of one node that were not met before: M0 + 1 of each. */
+/* The neighbours of one node that were not met before: M0 + 1 of each, and HOP_SPARE, since vectors
+ * of them are read and written. */
+#define HOP_SPARE 16u
 struct hop {
     uint32_t n;
-    uint32_t asked; /* what asks.tail was when the last of them was put there */
+    uint32_t asked; /* what asks.tail was when the last of them had been put there */
     uint32_t *ids;
     const uint8_t **codes; /* where their code rows are, or, without codes, ... */
     const void **vectors;  /* ... their vectors */
 };
 
-/* Rows to be fetched into the cache that were not asked for yet; first come, first served. */
+/* Rows to be fetched into the cache that were not asked for yet, by fours; first come, first
+ * served. */
 struct asks {
-    const uint8_t **rows; /* a ring */
-    uint32_t mask;        /* its size less one */
-    uint32_t head, tail;  /* numbers of the next to be asked for, and of the next to come */
+    const uint8_t *(*rows)[4]; /* a ring */
+    uint32_t mask;             /* its size less one */
+    uint32_t head, tail;       /* numbers of the next to be asked for, and of the next to come */
 };
 #define ASKS_HOPS 4u /* widest hops that a ring has room for */
+
+/* Where the i-th four after the last is to be put. */
+static inline const uint8_t **asks_put(struct asks *asks, uint32_t i)
+{
+    return asks->rows[(asks->tail + i) & asks->mask];
+}
+
+/* Kernels take rows by fours: where behind the last of a hop more are read, there are some. */
+static inline void hop_pad(struct hop *hop)
+{
+    for (uint32_t i = hop->n; i < hop->n + 3; i++)
+        hop->codes[i] = hop->codes[0];
+}
+
+static inline void asks_put_hop(struct asks *asks, struct hop *hop)
+{
+    hop_pad(hop);
+    for (uint32_t i = 0; i < hop->n; i += 4)
+        memcpy(asks_put(asks, i / 4), hop->codes + i, sizeof asks->rows[0]);
+}
 
 /* What walks did with this memory since it was made. */
 struct tally {

@@ -16,22 +16,22 @@ navmap_status visited_reserve(struct visited *v, uint64_t nslots)
         n = need;
     if (n < 64)
         n = 64;
-    /* 16 bytes of words for each of note, and room for a row, whose last entry may be written in
+    /* 16 bytes of words for each of note, and room for a row, behind which some may be written in
      * vain. */
     uint64_t cap = n / 8 + VISITED_ROW;
     uint64_t *words = calloc(n, sizeof *words);
-    uint32_t *touched = malloc((cap + 1) * sizeof *touched);
-    if (!words || !touched) {
+    uint32_t *met = malloc((cap + VISITED_COPY) * sizeof *met);
+    if (!words || !met) {
         free(words);
-        free(touched);
+        free(met);
         return fail(NAVMAP_ENOMEM, "visited set: no memory for %llu slots",
                     (unsigned long long)nslots);
     }
     visited_free(v);
     v->words = words;
-    v->touched = touched;
+    v->met = met;
     v->n_words = n;
-    v->cap_touched = (uint32_t)cap;
+    v->cap_met = (uint32_t)cap;
     v->words[0] = 1;
     return NAVMAP_OK;
 }
@@ -39,7 +39,7 @@ navmap_status visited_reserve(struct visited *v, uint64_t nslots)
 void visited_free(struct visited *v)
 {
     free(v->words);
-    free(v->touched);
+    free(v->met);
     *v = (struct visited){0};
 }
 
@@ -50,9 +50,9 @@ void visited_clear(struct visited *v)
     if (v->overflow)
         memset(v->words, 0, v->n_words * sizeof *v->words);
     else
-        for (uint32_t i = 0; i < v->n_touched; i++)
-            v->words[v->touched[i]] = 0;
-    v->n_touched = 0;
+        for (uint32_t i = 0; i < v->n_met; i++)
+            v->words[v->met[i] >> 6] = 0;
+    v->n_met = 0;
     v->overflow = false;
     v->words[0] = 1;
 }

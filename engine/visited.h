@@ -1,8 +1,8 @@
-/* visited.h -- which slots a search has met: one bit each, cleared by the words it touched.
+/* visited.h -- which slots a search has met: one bit each, cleared by the slots it met.
  *
  * A bitmap stays in the second-level cache where an array of epochs does not.  Clearing it whole
- * would cost more than a small search, so the words that became nonzero are noted; when more are
- * than the note holds, clearing whole is the cheaper way anyway.
+ * would cost more than a small search, so the slots are noted; when they are more than the note
+ * holds, clearing whole is the cheaper way anyway.
  *
  * Of slot 0, which is "no neighbour", the bit is always set.
  */
@@ -11,17 +11,19 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "storage/status.h"
 
 #define VISITED_ROW 1025u /* the widest row (M = 512), and one */
+#define VISITED_COPY 8u   /* slots that are noted at once, the last of them perhaps in vain */
 
 struct visited {
     uint64_t *words;
-    uint32_t *touched; /* numbers of nonzero words, in order of touching */
+    uint32_t *met; /* slots whose bits are set */
     uint64_t n_words;
-    uint32_t n_touched, cap_touched;
-    bool overflow; /* more words are nonzero than `touched` names */
+    uint32_t n_met, cap_met;
+    bool overflow; /* more are set than `met` names */
 };
 
 /* Room for slot ids below `nslots`; grows by half at least.  All bits but that of slot 0 are clear
@@ -30,12 +32,12 @@ navmap_status visited_reserve(struct visited *v, uint64_t nslots) NAVMAP_MUST_US
 void visited_free(struct visited *v);
 void visited_clear(struct visited *v);
 
-/* Room in the note for `n` more, at most cap_touched; when it is full, all it says is forgotten. */
-static inline void visited_note(struct visited *v, uint32_t n)
+/* Room in the note for `n` more, at most VISITED_ROW; when it is full, all it says is forgotten. */
+static inline void visited_room(struct visited *v, uint32_t n)
 {
-    if (v->n_touched + n > v->cap_touched) {
+    if (v->n_met + n > v->cap_met) {
         v->overflow = true;
-        v->n_touched = 0;
+        v->n_met = 0;
     }
 }
 
@@ -44,15 +46,24 @@ static inline void visited_note(struct visited *v, uint32_t n)
 static inline bool visited_set(struct visited *v, uint32_t id)
 {
     uint64_t word = v->words[id >> 6], bit = UINT64_C(1) << (id & 63);
-    v->touched[v->n_touched] = id >> 6;
-    v->n_touched += word == 0;
+    v->met[v->n_met] = id;
+    v->n_met += (word & bit) == 0;
     v->words[id >> 6] = word | bit;
     return (word & bit) != 0;
 }
 
+/* Note `n` slots whose bits were set without a note; from `ids` whole VISITED_COPY are read. */
+static inline void visited_note(struct visited *v, const uint32_t *ids, uint32_t n)
+{
+    visited_room(v, n);
+    for (uint32_t i = 0; i < n; i += VISITED_COPY)
+        memcpy(v->met + v->n_met + i, ids + i, VISITED_COPY * sizeof *ids);
+    v->n_met += n;
+}
+
 static inline bool visited_test_set(struct visited *v, uint32_t id)
 {
-    visited_note(v, 1);
+    visited_room(v, 1);
     return visited_set(v, id);
 }
 

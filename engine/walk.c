@@ -59,7 +59,7 @@ GRAPH_INLINE uint32_t unmet(const struct graph *g, struct visited *v, const _Ato
                             uint32_t width, uint32_t *ids)
 {
     uint32_t n = 0;
-    visited_note(v, width);
+    visited_room(v, width);
     for (uint32_t i = 0; i < width; i++) {
         uint32_t id = row_get(row, i);
         id = id < g->nslots ? id : 0;
@@ -163,6 +163,7 @@ static void make_fast(struct walk *w, walk_step_fn *fast)
     const struct view *v = w->g->view;
     const struct layout *l = &v->layout;
     const uint8_t *chunk = v->base + layout_chunk_off(l, 0);
+    const uint64_t codes = (uint64_t)l->slots_per_chunk * l->code_stride;
     w->step = fast;
     walk_share(w, w->asks);
     w->place = (struct walk_place){.rows = chunk + l->off_row,
@@ -171,7 +172,8 @@ static void make_fast(struct walk *w, walk_step_fn *fast)
                                    .shift = l->slot_shift,
                                    .mask = l->slots_per_chunk - 1,
                                    .row_stride = l->row_stride,
-                                   .code_stride = l->code_stride};
+                                   .code_stride = l->code_stride,
+                                   .gap = (uint32_t)((l->chunk_bytes - codes) >> WALK_GAP_SHIFT)};
 }
 
 void walk_begin(struct walk *w, const struct graph *g, struct scratch *s, const struct target *to,
@@ -193,6 +195,7 @@ void walk_begin(struct walk *w, const struct graph *g, struct scratch *s, const 
     graph_locate(g, g->edit != NULL, to->code != NULL, hop->ids, 1, hop);
     score(w, hop);
     w->more = gather_any(w, hop);
+    hop_pad(hop);
 }
 
 void walk_offer(struct walk *w, float d, uint32_t id)

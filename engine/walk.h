@@ -31,7 +31,9 @@ struct walk_place {
     const uint8_t *rows, *codes;
     uint64_t chunk_bytes;
     uint32_t shift, mask, row_stride, code_stride;
+    uint32_t gap; /* from the end of a chunk's codes to the next one's, in KiB */
 };
+#define WALK_GAP_SHIFT 10 /* a chunk's bytes, and its codes, 16 lines at least, are whole KiB */
 
 struct walk;
 typedef bool walk_step_fn(struct walk *w);

@@ -37,13 +37,13 @@ CODES_AVX2 __m256i codes_avx2_add_squares(__m256i sum, const uint8_t *row)
 }
 
 /* `held`: rows hold their scales; `norms`: and norms are asked for. */
-CODES_AVX2 void codes_avx2_rows(const struct codes_query *q, const uint8_t *const *r, float *ret,
-                                bool held, bool norms)
+CODES_AVX2 __m128 codes_avx2_rows(const struct codes_query *q, const uint8_t *const *r,
+                                  uint32_t bytes, bool held, bool norms)
 {
     const uint8_t *r0 = r[0], *r1 = r[1], *r2 = r[2], *r3 = r[3];
     __m256i s0 = _mm256_setzero_si256(), s1 = s0, s2 = s0, s3 = s0;
     __m256i n0 = s0, n1 = s0, n2 = s0, n3 = s0;
-    for (uint32_t i = 0; i < q->stride; i += 32) {
+    for (uint32_t i = 0; i < bytes; i += 32) {
         __m256i c = _mm256_load_si256((const __m256i *)(const void *)(q->c + i));
         __m256i size = _mm256_abs_epi8(c);
         s0 = codes_avx2_add_products(s0, size, c, r0 + i);
@@ -59,10 +59,11 @@ CODES_AVX2 void codes_avx2_rows(const struct codes_query *q, const uint8_t *cons
     }
     const struct codes_scales of =
         held ? codes_sse_held(r, codes_avx2_fold_four(n0, n1, n2, n3)) : codes_sse_header(r);
-    codes_sse_finish(q, codes_avx2_fold_four(s0, s1, s2, s3), of, ret);
+    return codes_sse_finish(q, codes_avx2_fold_four(s0, s1, s2, s3), of);
 }
 
-CODES_AVX2 void codes_avx2_four(const struct codes_query *q, const uint8_t *const *r, float *ret)
+CODES_AVX2 __m128 codes_avx2_four(const struct codes_query *q, const uint8_t *const *r,
+                                  uint32_t lines)
 {
     CODES_FOUR(codes_avx2_rows);
 }

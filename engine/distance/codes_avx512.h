@@ -50,32 +50,27 @@ __m512i codes_avx512_add_word_squares(__m512i sum, const uint8_t *row)
     return _mm512_add_epi32(sum, _mm512_madd_epi16(high, high));
 }
 
-/* Quarters of 128 bits: [x0 x1 x2 x3], [y0 y1 y2 y3] -> [x0+x2 x1+x3 y0+y2 y1+y3]. */
-CODES_AVX512(CODES_BW) __m512i codes_avx512_fold_pair(__m512i x, __m512i y)
-{
-    return _mm512_add_epi32(_mm512_shuffle_i32x4(x, y, 0x44), _mm512_shuffle_i32x4(x, y, 0xee));
-}
-
+/* Four sums of sixteen lanes each. */
 CODES_AVX512(CODES_BW)
 __m128i codes_avx512_fold_four(__m512i s0, __m512i s1, __m512i s2, __m512i s3)
 {
-    __m512i x = codes_avx512_fold_pair(s0, s1), y = codes_avx512_fold_pair(s2, s3);
-    x = _mm512_add_epi32(_mm512_shuffle_i32x4(x, y, 0x88), _mm512_shuffle_i32x4(x, y, 0xdd));
-    x = _mm512_add_epi32(x, _mm512_shuffle_epi32(x, (_MM_PERM_ENUM)0x4e));
-    x = _mm512_add_epi32(x, _mm512_shuffle_epi32(x, (_MM_PERM_ENUM)0xb1));
-    return _mm512_castsi512_si128(_mm512_maskz_compress_epi32(0x1111, x));
+    __m512i x = _mm512_add_epi32(_mm512_unpacklo_epi32(s0, s1), _mm512_unpackhi_epi32(s0, s1));
+    __m512i y = _mm512_add_epi32(_mm512_unpacklo_epi32(s2, s3), _mm512_unpackhi_epi32(s2, s3));
+    x = _mm512_add_epi32(_mm512_unpacklo_epi64(x, y), _mm512_unpackhi_epi64(x, y));
+    __m256i half = _mm256_add_epi32(_mm512_castsi512_si256(x), _mm512_extracti64x4_epi64(x, 1));
+    return _mm_add_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
 }
 
 /* `held`: rows hold their scales; `norms`: and norms are asked for. */
 CODES_AVX512(CODES_VNNI)
-void codes_avx512_rows_vnni(const struct codes_query *q, const uint8_t *const *r, float *ret,
-                            bool held, bool norms)
+__m128 codes_avx512_rows_vnni(const struct codes_query *q, const uint8_t *const *r, uint32_t bytes,
+                              bool held, bool norms)
 {
     const uint8_t *r0 = r[0], *r1 = r[1], *r2 = r[2], *r3 = r[3];
     const __m512i half = _mm512_set1_epi8((char)0x80);
     __m512i s0 = _mm512_setzero_si512(), s1 = s0, s2 = s0, s3 = s0, over = s0;
     __m512i n0 = _mm512_setzero_si512(), n1 = n0, n2 = n0, n3 = n0;
-    for (uint32_t i = 0; i < q->stride; i += 64) {
+    for (uint32_t i = 0; i < bytes; i += 64) {
         __m512i c = _mm512_load_si512((const void *)(q->c + i));
         over = _mm512_dpbusd_epi32(over, half, c);
         s0 = codes_avx512_add_vnni(s0, c, r0 + i);
@@ -95,23 +90,23 @@ void codes_avx512_rows_vnni(const struct codes_query *q, const uint8_t *const *r
     s3 = _mm512_sub_epi32(s3, over);
     const struct codes_scales of =
         held ? codes_sse_held(r, codes_avx512_fold_four(n0, n1, n2, n3)) : codes_sse_header(r);
-    codes_sse_finish(q, codes_avx512_fold_four(s0, s1, s2, s3), of, ret);
+    return codes_sse_finish(q, codes_avx512_fold_four(s0, s1, s2, s3), of);
 }
 
 CODES_AVX512(CODES_VNNI)
-void codes_avx512_four_vnni(const struct codes_query *q, const uint8_t *const *r, float *ret)
+__m128 codes_avx512_four_vnni(const struct codes_query *q, const uint8_t *const *r, uint32_t lines)
 {
     CODES_FOUR(codes_avx512_rows_vnni);
 }
 
 CODES_AVX512(CODES_BW)
-void codes_avx512_rows_bw(const struct codes_query *q, const uint8_t *const *r, float *ret,
-                          bool held, bool norms)
+__m128 codes_avx512_rows_bw(const struct codes_query *q, const uint8_t *const *r, uint32_t bytes,
+                            bool held, bool norms)
 {
     const uint8_t *r0 = r[0], *r1 = r[1], *r2 = r[2], *r3 = r[3];
     __m512i s0 = _mm512_setzero_si512(), s1 = s0, s2 = s0, s3 = s0;
     __m512i n0 = _mm512_setzero_si512(), n1 = n0, n2 = n0, n3 = n0;
-    for (uint32_t i = 0; i < q->stride; i += 64) {
+    for (uint32_t i = 0; i < bytes; i += 64) {
         __m512i low = codes_avx512_widen(q->c + i), high = codes_avx512_widen(q->c + i + 32);
         s0 = codes_avx512_add_words(s0, low, high, r0 + i);
         s1 = codes_avx512_add_words(s1, low, high, r1 + i);
@@ -126,11 +121,11 @@ void codes_avx512_rows_bw(const struct codes_query *q, const uint8_t *const *r, 
     }
     const struct codes_scales of =
         held ? codes_sse_held(r, codes_avx512_fold_four(n0, n1, n2, n3)) : codes_sse_header(r);
-    codes_sse_finish(q, codes_avx512_fold_four(s0, s1, s2, s3), of, ret);
+    return codes_sse_finish(q, codes_avx512_fold_four(s0, s1, s2, s3), of);
 }
 
 CODES_AVX512(CODES_BW)
-void codes_avx512_four_bw(const struct codes_query *q, const uint8_t *const *r, float *ret)
+__m128 codes_avx512_four_bw(const struct codes_query *q, const uint8_t *const *r, uint32_t lines)
 {
     CODES_FOUR(codes_avx512_rows_bw);
 }

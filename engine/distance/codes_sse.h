@@ -10,15 +10,13 @@
 
 #define CODES_SSE static inline __attribute__((always_inline))
 
-/* The body of a kernel for four rows, by one that is told whether they hold their scales, and
- * whether norms are asked for. */
+/* The body of a kernel for four rows of `lines`, 0 if that is no constant, by one that is told how
+ * many bytes they are, whether they hold their scales, and whether norms are asked for. */
 #define CODES_FOUR(rows)                                                                           \
+    const uint32_t bytes = lines != 0 ? lines * CODES_LINE : q->stride;                            \
     if (!q->held)                                                                                  \
-        rows(q, r, ret, false, false);                                                             \
-    else if (q->weight == 0)                                                                       \
-        rows(q, r, ret, true, false);                                                              \
-    else                                                                                           \
-        rows(q, r, ret, true, true)
+        return rows(q, r, bytes, false, false);                                                    \
+    return q->weight == 0 ? rows(q, r, bytes, true, false) : rows(q, r, bytes, true, true)
 
 /* Of four rows. */
 struct codes_scales {
@@ -53,13 +51,12 @@ CODES_SSE struct codes_scales codes_sse_held(const uint8_t *const *r, __m128i sq
                                  _mm_mul_ps(_mm_mul_ps(scale, scale), _mm_cvtepi32_ps(squares))};
 }
 
-CODES_SSE void codes_sse_finish(const struct codes_query *q, __m128i sums, struct codes_scales of,
-                                float *ret)
+CODES_SSE __m128 codes_sse_finish(const struct codes_query *q, __m128i sums, struct codes_scales of)
 {
     __m128 scale = _mm_mul_ps(_mm_set1_ps(q->mult), of.scale);
     __m128 norm = _mm_mul_ps(_mm_set1_ps(q->weight), of.norm);
     norm = _mm_add_ps(_mm_set1_ps(q->base), norm);
-    _mm_storeu_ps(ret, _mm_sub_ps(norm, _mm_mul_ps(scale, _mm_cvtepi32_ps(sums))));
+    return _mm_sub_ps(norm, _mm_mul_ps(scale, _mm_cvtepi32_ps(sums)));
 }
 
 #endif

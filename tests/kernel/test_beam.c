@@ -8,6 +8,7 @@
 #if defined(__x86_64__)
 
 #include "engine/graph_inline.h"
+#include "engine/walk.h"
 
 #define WALK_TARGET __attribute__((target("avx2,bmi,bmi2,avx512f,avx512bw")))
 #define WALK_WIDE
@@ -15,24 +16,26 @@
 
 #include "engine/walk_wide.inc"
 
+#define HOP_MOST 64u
+
 /* `hops` groups of up to `most` newcomers, of few different distances or many, into both. */
 WALK_TARGET static void fill(struct pool *wide, struct pool *plain, struct rng *r, uint32_t hops,
                              uint32_t most, uint32_t distances)
 {
-    struct fresh fresh = {.n = 0};
+    struct fresh fresh;
     uint32_t id = 0;
     for (uint32_t hop = 0; hop < hops; hop++) {
-        for (uint32_t left = rng_below(r, most + 1); left > 0;) {
-            const uint32_t n = left < 4 ? left : 4;
-            float four[4] = {0};
-            uint32_t ids[4] = {0};
-            for (uint32_t j = 0; j < n; j++) {
+        const uint32_t n = rng_below(r, most + 1);
+        uint32_t ids[HOP_MOST + 16] = {0};
+        fast_begin(&fresh);
+        for (uint32_t i = 0; i < n; i += 4) {
+            float four[4] = {0}; /* what lies behind the last counts for nothing */
+            for (uint32_t j = 0; j < 4 && i + j < n; j++) {
                 four[j] = (float)rng_below(r, distances) - (float)(distances / 8);
-                ids[j] = ++id;
-                pool_offer(plain, four[j], ids[j], POOL_WORD);
+                ids[i + j] = ++id;
+                pool_offer(plain, four[j], id, POOL_WORD);
             }
-            fast_keep(wide, &fresh, four, ids, WALK_NEAR(four, wide->bound) & ((1u << n) - 1));
-            left -= n;
+            fast_keep(wide, &fresh, ids, n, i, _mm_loadu_ps(four));
         }
         fast_settle(wide, &fresh);
         uint32_t a = 0, b = 0;
@@ -64,7 +67,7 @@ static void test_together_is_one_by_one(void **state)
     assert_ok(pool_reserve(&plain, POOL_LINE_MAX, 100000));
     for (uint32_t i = 0; i < sizeof efs / sizeof *efs; i++)
         for (uint32_t round = 0; round < 60; round++) {
-            const uint32_t ef = efs[i], most = 1 + rng_below(&r, 64);
+            const uint32_t ef = efs[i], most = 1 + rng_below(&r, HOP_MOST);
             const uint32_t distances = round % 3 == 0 ? 2 + rng_below(&r, 40) : 1u << 24;
             pool_reset(&wide, ef, true);
             pool_reset(&plain, ef, true);

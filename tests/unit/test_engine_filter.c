@@ -329,7 +329,7 @@ static void test_sieve(void **state)
     atomic_store(&a.asked, 0);
     a.stop_after = 1;
     assert_status(index_walk(w.ix, s, &f, w.q, K, 20), NAVMAP_EINTERRUPTED);
-    assert_true(s->visited.n_touched <= w.ix->layout->M0 + 1);
+    assert_true(s->visited.n_met <= w.ix->layout->M0 + 1);
     scratch_give(&w.ix->shelf, s);
     free_world(&w);
 }
