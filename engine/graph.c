@@ -132,6 +132,7 @@ GRAPH_INLINE uint32_t descend(const struct graph *g, bool edit, struct scratch *
     hop->ids[0] = slot;
     graph_locate(g, edit, coded, hop->ids, 1, hop);
     graph_measure(g, to_what, hop, 1, s->dists);
+    s->tally.measured++;
     float best = s->dists[0];
     for (uint32_t level = from; level > to; level--) {
         for (bool moved = true; moved;) {
@@ -139,6 +140,7 @@ GRAPH_INLINE uint32_t descend(const struct graph *g, bool edit, struct scratch *
             uint32_t n = graph_read_row(g, edit, slot, level, hop->ids);
             graph_locate(g, edit, coded, hop->ids, n, hop);
             graph_measure(g, to_what, hop, n, s->dists);
+            s->tally.measured += n;
             for (uint32_t i = 0; i < n; i++) {
                 if (s->dists[i] < best) { /* G2 */
                     best = s->dists[i];

@@ -277,7 +277,7 @@ typedef int navmap_filter(void *ctx, uint64_t label);
 /* What a call's searches did, and which ways its rows went; one that came to too little goes a
  * second way. */
 struct navmap_search_counts {
-    uint64_t measured; /* distances on the way on level 0, of codes, or of vectors without codes */
+    uint64_t measured; /* distances on the way, from the entry point on: of codes, or of vectors */
     uint64_t expanded; /* rows of level 0 read: nodes whose neighbours were looked at */
     uint64_t exact;    /* vectors read at the end, for the distances that are returned */
     uint64_t scanned;  /* codes, or vectors without codes, that scans compared */

@@ -462,8 +462,9 @@ class Index(Saved):
 
         `walks`: through the graph, every node on the way a step; `hops`: through what passes the
         filter, with others as bridges only; `scans`: of all that passes.  A row that comes to too
-        little goes a second way.  `measured`: distances of walks and hops; `expanded`: rows of links
-        read; `scanned`: items that scans compared; `exact`: vectors read for the answer.
+        little goes a second way.  `measured`: distances of walks and hops, from the entry point on;
+        `expanded`: rows of links read; `scanned`: items that scans compared; `exact`: vectors read
+        for the answer.
         """
         names = ("measured", "expanded", "exact", "scanned", "walks", "hops", "scans")
         counts = np.zeros(len(names), np.uint64)
