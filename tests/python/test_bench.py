@@ -166,6 +166,14 @@ def test_speed_at_a_level_is_interpolated():
     assert sweep.at_level([(0.97, 500)], 0.95) == 500
 
 
+def test_counts_at_a_level_are_interpolated():
+    counts = {10: {"distances": 100.0, "rows": 5.0}, 20: {"distances": 400.0, "rows": 0.0}}
+    told = sweep.counts_at_level([(10, 0.8), (20, 0.9)], 0.85, counts.get)
+    assert told == {"distances": pytest.approx(200), "ef": 20}
+    assert sweep.counts_at_level([(10, 0.8)], 0.7, counts.get) == counts[10] | {"ef": 10}
+    assert sweep.counts_at_level([(30, 0.8)], 0.7, counts.get) == {}
+
+
 def test_ratios_are_of_pairs():
     told = sweep.ratios([2.0, 9.0, 4.0], [1.0, 3.0, 4.0])
     assert told["rounds"] == [2.0, 3.0, 1.0]

@@ -346,19 +346,23 @@ def curves(run: Run, ladders: dict[str, Any], k: int) -> dict[str, Any]:
 
 
 def counters(run: Run, brackets: dict[str, Any], k: int) -> dict[str, Any]:
-    """Distances and rows of a query at the ef that reaches each level, where a library tells."""
+    """Distances and rows of a query at each level, where a library tells."""
     told: dict[str, Any] = {}
     for name, of in brackets.items():
+
+        def count(ef: int, name: str = name) -> Any:
+            return run.children[name]("counters", k=k, ef=ef)
+
         for level, pair in of.items():
             if not pair:
                 continue
             try:
-                counted = run.children[name]("counters", k=k, ef=pair[-1][0])
+                counted = sweep.counts_at_level(pair, level, count)
             except Failed as why:
                 say(f"{name}: no counters: {why}")
                 break
             if counted:
-                told.setdefault(name, {})[level] = counted | {"ef": pair[-1][0]}
+                told.setdefault(name, {})[level] = counted
     return told | native.counters(run, brackets, k)
 
 

@@ -18,7 +18,7 @@ import tarfile
 import tempfile
 from typing import Any
 
-from sweep import Child, Failed, say
+from sweep import Child, Failed, counts_at_level, say
 
 HERE = pathlib.Path(__file__).resolve().parent
 HNSWLIB = "hnswlib==0.8.0"
@@ -123,8 +123,9 @@ def counters(run: Any, brackets: dict[str, Any], k: int) -> dict[str, Any]:
     for name in start.keys() & brackets.keys():
         try:
             child = start[name](run)
+            count = functools.partial(_count, run, child, k)
             told[name] = {
-                level: _count(run, child, k, pair[-1][0])
+                level: counts_at_level(pair, level, count)
                 for level, pair in brackets[name].items()
                 if pair
             }
@@ -136,7 +137,7 @@ def counters(run: Any, brackets: dict[str, Any], k: int) -> dict[str, Any]:
 
 def _count(run: Any, child: Program, k: int, ef: int) -> dict[str, float]:
     answer = child("measure", k=k, ef=ef, threads=1, seconds=0, processors=run.cpus(1))
-    return {"ef": ef} | {name: answer[name] for name in COUNTERS if name in answer}
+    return {name: answer[name] for name in COUNTERS if name in answer}
 
 
 # Limits ---------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -156,12 +156,27 @@ def bracket(
 
 
 def at_level(pair: Sequence[tuple[float, float]], level: float) -> float:
-    """Queries a second at a recall, from one or two (recall, queries a second)."""
+    """Queries a second at a recall, from one or two (recall, queries a second); or what else is
+    greater than 0."""
     if len(pair) == 1 or pair[0][0] == pair[1][0]:
         return pair[-1][1]
     (r0, q0), (r1, q1) = pair
     share = min(max((level - r0) / (r1 - r0), 0.0), 1.0)
     return math.exp(math.log(q0) + share * (math.log(q1) - math.log(q0)))
+
+
+def counts_at_level(
+    pair: Sequence[tuple[int, float]], level: float, count: Callable[[int], dict[str, float] | None]
+) -> dict[str, float]:
+    """What a query costs at a recall, by counts at one or two (ef, recall); empty if nothing is told.
+    Speeds are between two ef, and so must be what they are multiplied by."""
+    counted = [(recall, count(ef) or {}) for ef, recall in pair]
+    told = {
+        name: at_level([(recall, of[name]) for recall, of in counted], level)
+        for name in counted[0][1]
+        if all(of.get(name, 0) > 0 for _, of in counted)
+    }
+    return told | {"ef": pair[-1][0]} if told else {}
 
 
 # Rounds ---------------------------------------------------------------------------------------
