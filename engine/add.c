@@ -20,6 +20,7 @@
 #include <time.h>
 
 #include "engine/bulk.h"
+#include "engine/places.h"
 #include "engine/together.h"
 #include "storage/fail.h"
 #include "storage/rewriting.h"
@@ -327,10 +328,37 @@ static void add_together(struct batch *b, struct crew *crew)
     together_end(&t);
 }
 
+struct placing {
+    struct batch *b;
+    double told;
+};
+
+static navmap_status tell_placing(void *ctx)
+{
+    struct placing *p = ctx;
+    return tell(p->b, &p->told);
+}
+
+/* Rows that are near each other get slots that are. */
+static navmap_status place_rows(struct batch *b, struct crew *crew)
+{
+    struct placing placing = {b, now()};
+    const struct places what = {.n = b->n,
+                                .vectors = b->vectors,
+                                .crew = crew,
+                                .threads = b->threads,
+                                .tick = tell_placing,
+                                .ctx = &placing};
+    return b->replace ? NAVMAP_OK : places_choose(b->ix, &what);
+}
+
 /* All rows, by the threads of `crew`. */
 static void add_all(struct batch *b, struct crew *crew)
 {
-    if (!b->options->reproducible)
+    navmap_status status = place_rows(b, crew);
+    if (status != NAVMAP_OK)
+        note_failure(b, status, 0);
+    else if (!b->options->reproducible)
         crew_run(crew, b->threads, add_rows, b);
     else if (store_in_memory(b->ix->store) && !index_flat(b->ix) && !b->replace)
         add_together(b, crew);

@@ -80,7 +80,8 @@ navmap_status store_write_room(struct store *s, uint32_t items)
     const struct disk_root *root = &s->stage.root;
     TRY(store_check_writable(s));
     TRY(make_room(s, items, s->batch_items));
-    while (view_slots(s->view) - extent_slots(root->extent) < items)
+    const uint64_t free = s->free_scanned ? s->n_free_slots : 0;
+    while (free + view_slots(s->view) - extent_slots(root->extent) < items)
         TRY(store_grow(s, atomic_load_explicit(&s->view->nchunks, memory_order_relaxed) + 1));
     return NAVMAP_OK;
 }

@@ -74,6 +74,41 @@ bool store_slot_room(const struct store *s)
     return free + ahead > s->n_in_flight;
 }
 
+/* `n` slots that were never used: FREE, at generation 0, and the last ones of the list, from whose
+ * end slots are taken. */
+static navmap_status lay_out(struct store *s, const uint32_t *places, uint32_t n)
+{
+    struct disk_root *root = &s->stage.root;
+    const uint32_t first = extent_slots(root->extent), had = s->n_free_slots;
+    navmap_status status = NAVMAP_OK;
+    for (uint32_t i = n; i-- > 0 && status == NAVMAP_OK;)
+        status = store_free_add(s, first + places[i]);
+    if (status != NAVMAP_OK) {
+        s->n_free_slots = had;
+        return status;
+    }
+    s->free_scanned = true;
+    root->extent = EXTENT(extent_chunks(root->extent), first + n);
+    root->n_free += n;
+    store_root_show(s);
+    return NAVMAP_OK;
+}
+
+navmap_status store_slots_order(struct store *s, const uint32_t *places, uint32_t n)
+{
+    const struct layout *l = &s->view->layout;
+    const uint64_t end = (uint64_t)extent_slots(s->stage.root.extent) + n;
+    TRY(store_check_writable(s));
+    if (s->stage.root.n_free > 0 && !s->free_scanned)
+        TRY(store_free_scan(s));
+    if (end > view_slots(s->view))
+        TRY(store_grow(s, (uint32_t)(((end - 1) >> l->slot_shift) + 1)));
+    (void)pthread_mutex_lock(&s->item_lock);
+    navmap_status status = lay_out(s, places, n);
+    (void)pthread_mutex_unlock(&s->item_lock);
+    return status;
+}
+
 /* Upper cells for a slot that never had any: in one chunk, or fewer levels (FORMAT.md, upper). */
 static uint32_t draw_cells(struct store *s, uint32_t want_level)
 {

@@ -177,6 +177,12 @@ navmap_status store_item_take(struct store *s, uint32_t want_level,
 /* A private index gets room for `items` items, so that none of them makes it move.  Write lock held
  * exclusively.  NAVMAP_ENOMEM, NAVMAP_EFULL: no slot number is left. */
 navmap_status store_write_room(struct store *s, uint32_t items) NAVMAP_MUST_USE;
+/* The next `n` items of a private index that take a slot get ones that were never used, the i-th of
+ * them the one places[i] behind the first; places: each of 0 to n-1 once.  Those that no item comes
+ * for stay FREE, for others.  Write lock held exclusively.  NAVMAP_ENOMEM, NAVMAP_EFULL: nothing
+ * but the room has changed. */
+navmap_status store_slots_order(struct store *s, const uint32_t *places,
+                                uint32_t n) NAVMAP_MUST_USE;
 /* Both in one, for who holds the write lock exclusively; on failure nothing is left to abandon. */
 navmap_status store_item_begin(struct store *s, uint64_t label, uint32_t want_level,
                                struct store_item *ret_item) NAVMAP_MUST_USE;

@@ -41,6 +41,7 @@ STORAGE_BASE = {
 ENGINE_BASE = {
     "graph", "rank", "select", "pool", "visited", "scratch", "crew", "filter", "walk", "label",
     "marks", "plan", "code", "hops", "bisect",
+    "presort",
 }
 
 # Which files may say a word, as patterns of names; nobody else may.
