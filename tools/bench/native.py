@@ -24,7 +24,8 @@ HERE = pathlib.Path(__file__).resolve().parent
 HNSWLIB = "hnswlib==0.8.0"
 COUNTERS = ("distances", "rows", "exact")
 PROGRAMS = ("navmap", "navmap-stop", "hnswlib")  # that have a program which does without Python
-STOP_EF, STOP_PART = 1024, 4000  # of navmap-stop (peers.NavmapStop)
+STOPPING = ("navmap-stop", "navmap-held")  # to these ef is something else (peers.NavmapStop):
+STOP_EF, STOP_PART = 1024, 4000
 
 
 class Program(Child):
@@ -32,7 +33,7 @@ class Program(Child):
 
     def _line(self, do: str, of: dict[str, Any]) -> str:
         ef, stop = of["ef"], 0.0
-        if self.name == "navmap-stop":
+        if self.name in STOPPING:
             ef, stop = STOP_EF, ef / STOP_PART
         return f"{ef} {of['k']} {of['threads']} {of['mode']} {of['seconds']} {stop}\n"
 
@@ -95,7 +96,7 @@ def _navmap(run: Any, name: str) -> Program:
 
 
 def _starts(counting: bool) -> dict[str, Any]:
-    starts = {name: functools.partial(_navmap, name=name) for name in ("navmap", "navmap-stop")}
+    starts = {name: functools.partial(_navmap, name=name) for name in ("navmap", *STOPPING)}
     return starts | {"hnswlib": functools.partial(_hnswlib, counting=counting)}
 
 
@@ -148,9 +149,14 @@ def row_bytes(name: str, dim: int) -> int | None:
     rows are known here."""
     if name in ("hnswlib", "faiss", "usearch", "navmap-f32"):
         return 4 * dim
-    if name in ("navmap", "navmap-stop"):  # a byte for each dimension; scale and norm take no line more
+    if name in ("navmap", *STOPPING):  # a byte for each dimension; scale and norm take no line more
         return (dim + 63) // 64 * 64
     return None
+
+
+def list_bytes(M: int) -> int:
+    """Of an adjacency list on level 0, in whole lines."""
+    return (8 * M + 63) // 64 * 64
 
 
 def limits(run: Any) -> dict[str, Any]:
@@ -160,6 +166,7 @@ def limits(run: Any) -> dict[str, Any]:
     counters = run.results.get("query", {}).get("counters", {})
     for of in counters.values():
         sizes |= {row_bytes(name, run.data.dim) or 64 for name in of}
+    sizes.add(list_bytes(run.args.M))
     command = [str(program(run.args.programs, "limits")), "--json", "--count", str(run.data.count)]
     command += ["--bytes", ",".join(str(size) for size in sorted(sizes))]
     command += ["--threads", str(threads), "--seconds", str(run.args.limit_seconds)]
@@ -187,7 +194,9 @@ def limits(run: Any) -> dict[str, Any]:
 
 
 def _shares(run: Any, best: dict[tuple[int, int], float]) -> list[dict[str, Any]]:
-    """Rows scored a second, one thread, batch calls, over the best that rows of that size allow."""
+    """Rows scored a second, one thread, batch calls, over the best that rows of that size allow;
+    and the same of all rows that are read, which are those and the adjacency lists: the time that
+    the machine needs for them at least over the time that was taken."""
     query = run.results.get("query", {})
     shares = []
     for entry in query.get("levels", []):
@@ -201,9 +210,11 @@ def _shares(run: Any, best: dict[tuple[int, int], float]) -> list[dict[str, Any]
                 continue
             scored = told["distances"] * of["qps"]["median"]
             limit = best[size, 1]
+            share = scored / limit
+            lists = told.get("rows", 0) * of["qps"]["median"] / best[list_bytes(run.args.M), 1]
             shares.append(
                 {"library": name, "k": entry["k"], "recall": entry["recall"], "row_bytes": size}
-                | {"scored": scored, "limit": limit, "share": scored / limit}
+                | {"scored": scored, "limit": limit, "share": share, "share_read": share + lists}
             )
     return shares
 

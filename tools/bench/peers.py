@@ -149,6 +149,17 @@ class NavmapStop(Navmap):
         )
 
 
+class NavmapHeld(NavmapStop):
+    """A file is mapped as the system's cache has it; this one is copied into memory of its own, on
+    huge pages where there are such, as what was just built is."""
+
+    about = "navmap-stop in memory of its own (compact(keep_order=True) after loading)"
+
+    def load(self, path: pathlib.Path) -> None:
+        super().load(path)
+        self.index.compact(keep_order=True)
+
+
 class Faiss(Peer):
     module, package = "faiss", "faiss-cpu"
     normalised = True
@@ -322,6 +333,7 @@ def registry() -> dict[str, type[Peer]]:
         "navmap": Navmap,
         "navmap-f32": NavmapF32,
         "navmap-stop": NavmapStop,
+        "navmap-held": NavmapHeld,
         "hnswlib": Hnswlib,
         "faiss": Faiss,
         "faiss-sq8": FaissSq8,

@@ -184,9 +184,11 @@ def _limits(results: dict[str, Any]) -> str:
     rows = [
         [of["library"], of["k"], f"{of['recall']:.3g}", of["row_bytes"]]
         + [f"{of['scored'] / 1e6:.1f}", f"{of['limit'] / 1e6:.1f}", f"{100 * of['share']:.0f} %"]
+        + [f"{100 * of['share_read']:.0f} %" if "share_read" in of else ""]
         for of in limits.get("shares", [])
     ]
     header = ["library", "k", "recall", "row bytes", "scored, million/s", "limit", "share"]
+    header.append("with adjacency lists")
     return text + table("Rows scored over rows that can be read, one thread", header, rows)
 
 
