@@ -15,9 +15,10 @@
 #include "storage/io.h"
 #include "storage/renumber.h"
 
-/* A gap that is written is room on the disk: of the largest chunks all between two arrays are, so
- * that blocks stay whole, of small ones, in files that no large page is for, hardly any. */
-#define SEAL_GAP_SHARE 128u
+/* A gap that is written is room on the disk: of small chunks, in files that no large page is for,
+ * hardly any is; of large ones what a chunk ends with always is, so that all blocks are whole. */
+#define SEAL_GAP_SHARE 64u
+static_assert(VIEW_HUGE_FILE / SEAL_GAP_SHARE >= LAYOUT_CHUNK_ALIGN, "blocks of large chunks");
 
 struct sealer {
     struct renumber p;

@@ -469,3 +469,20 @@ def test_a_directory_is_saved_too(make, path, file):
         assert len(index) == 1999 and index.check().sound
     with navmap.open(path) as reader:
         assert len(reader) == 199
+
+
+def test_large_blocks_are_whole(rng, tmp_path):
+    """A hole in a block of 2 MiB would keep the file from the large pages of the system's cache."""
+    vectors = rng.standard_normal((17_000, 1000), dtype=np.float32)
+    index = navmap.Index("l2", 1000)
+    index.init_index(len(vectors), M=16, ef_construction=20)
+    index.add_items(vectors)
+    path = str(tmp_path / "index")
+    index.save_index(path)
+    index = navmap.Index("l2", 1000)
+    index.load_index(path)
+    chunks, size = index.stats()["nchunks"], os.path.getsize(path)
+    assert size > chunks * 4 << 20
+    with open(path, "rb") as file:
+        hole = os.lseek(file.fileno(), 0, os.SEEK_HOLE)
+    assert hole > size // chunks * (chunks - 1)  # none but in the last one, which is not full
