@@ -12,6 +12,7 @@ import functools
 import json
 import os
 import pathlib
+import statistics
 import subprocess
 import sys
 import tarfile
@@ -159,8 +160,21 @@ def list_bytes(M: int) -> int:
     return (8 * M + 63) // 64 * 64
 
 
+def _limits_once(command: list[str], processors: list[int]) -> dict[str, Any]:
+    told = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: os.sched_setaffinity(0, set(processors)),
+    )
+    if told.returncode:
+        raise SystemExit(f"limits: {told.stderr.strip()}")
+    answer: dict[str, Any] = json.loads(told.stdout)
+    return answer
+
+
 def limits(run: Any) -> dict[str, Any]:
-    """Of rows as many and as large as those of the data, and the usual sizes."""
+    """Of rows as many and as large as those of the data, and the usual sizes; medians of rounds."""
     threads = max(run.args.threads)
     sizes = {64, 128, 192, 256, 400, 512}
     counters = run.results.get("query", {}).get("counters", {})
@@ -172,16 +186,11 @@ def limits(run: Any) -> dict[str, Any]:
     command += ["--threads", str(threads), "--seconds", str(run.args.limit_seconds)]
     command += ["--cpu"] if run.args.clock == "cpu" else []
     say("limits: random rows of " + ", ".join(str(size) for size in sorted(sizes)) + " bytes")
-    allowed = set(run.processors)
-    told = subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        preexec_fn=lambda: os.sched_setaffinity(0, allowed),
-    )
-    if told.returncode:
-        raise SystemExit(f"limits: {told.stderr.strip()}")
-    answer: dict[str, Any] = json.loads(told.stdout)
+    answers = [_limits_once(command, run.processors) for _ in range(run.args.limit_rounds)]
+    answer = answers[0]
+    for i, row in enumerate(answer["rows"]):
+        each = [of["rows"][i]["rows_per_second"] for of in answers]
+        row |= {"rows_per_second": statistics.median(each), "least": min(each), "most": max(each)}
     best: dict[tuple[int, int], float] = {}
     for row in answer["rows"]:
         key = row["bytes"], row["threads"]

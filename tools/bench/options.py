@@ -68,6 +68,7 @@ def parser(about: str | None) -> argparse.ArgumentParser:
     add("--ef-most", type=int, default=4000, help="ef at which ladders end")
     add("--programs", type=pathlib.Path, help="folder of the built C programs of tools/bench")
     add("--hnswlib-headers", type=pathlib.Path, help="folder of hnswlib/hnswlib.h")
-    add("--limit-seconds", type=float, default=0.1, help="that one size takes, once")
+    add("--limit-seconds", type=float, default=0.1, help="that one size takes, in one round")
+    add("--limit-rounds", type=int, default=3)
     add("--list", action="store_true", help="say which libraries run here, and end")
     return made

@@ -171,7 +171,8 @@ def _limits(results: dict[str, Any]) -> str:
             of["bytes"],
             "huge" if of["huge"] else "4 KiB",
             of["threads"],
-            f"{of['rows_per_second'] / 1e6:.1f}",
+            f"{of['rows_per_second'] / 1e6:.1f}"
+            + (f" ({of['least'] / 1e6:.1f}..{of['most'] / 1e6:.1f})" if "least" in of else ""),
             of["ahead"],
         ]
         for of in limits.get("rows", [])
