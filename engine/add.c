@@ -36,6 +36,7 @@ struct batch {
     uint64_t first_label;
     bool replace;
     bool numbered;             /* B1 */
+    bool updates;              /* more than an eighth of the labels may be there already */
     _Atomic uint64_t promised; /* B2: new labels of this call that are still to come */
     uint32_t threads;
     navmap_index *ix;
@@ -168,12 +169,18 @@ static navmap_status plan(navmap_index *ix, struct batch *b)
     struct survey survey = {.n_new = b->n}; /* beyond the largest label: all of them */
     bool bounded = store_bounded(ix->store);
     bool allowed = (ix->layout->flags & HEADER_ALLOW_REPLACE_DELETED) != 0;
+    uint64_t old = 0; /* labels that are there already, at most */
     if (!b->labels) {
         TRY(number(ix, b));
     } else if (bounded || allowed || b->threads > 1) {
         survey.n_new = 0;
         TRY(survey_labels(ix, b, &survey));
+        old = b->n - survey.n_new;
+    } else {
+        const struct disk_root root = store_root(ix->store);
+        old = root.n_live + root.n_deleted;
     }
+    b->updates = old > b->n / 8;
     TRY(check_replacing(ix, b, &survey));
     if (bounded) {
         TRY(check_room(ix, b, &survey));
@@ -339,7 +346,8 @@ static navmap_status tell_placing(void *ctx)
     return tell(p->b, &p->told);
 }
 
-/* Rows that are near each other get slots that are. */
+/* Rows that are near each other get slots that are.  Not where many are updates, which take the
+ * slots that the sweep frees meanwhile. */
 static navmap_status place_rows(struct batch *b, struct crew *crew)
 {
     struct placing placing = {b, now()};
@@ -349,7 +357,7 @@ static navmap_status place_rows(struct batch *b, struct crew *crew)
                                 .threads = b->threads,
                                 .tick = tell_placing,
                                 .ctx = &placing};
-    return b->replace ? NAVMAP_OK : places_choose(b->ix, &what);
+    return b->replace || b->updates ? NAVMAP_OK : places_choose(b->ix, &what);
 }
 
 /* All rows, by the threads of `crew`. */

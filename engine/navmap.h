@@ -256,7 +256,7 @@ struct navmap_add_options {
  * to what was there before them.  Threads share that work in a private index and in a bulk load of
  * a directory; one adds alone where rows give labels new vectors, with replace_deleted, and when a
  * directory is added to by and by.
- * A large batch, with 1 MiB of codes and more, into a private index or as a bulk load, is sorted
+ * A large batch of new labels, 1 MiB of codes and more, into memory or as a bulk load, is sorted
  * by what is near first (a hundredth of the time, 13 bytes a row): its rows lie by that, and are
  * linked in their own order as ever.  The progress function may be told of 0 rows meanwhile.  When
  * the call ends early, places that no row came for are free for later ones.

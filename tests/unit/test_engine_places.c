@@ -164,7 +164,25 @@ static void test_stopped(void **state)
     assert_ok(navmap_close(ix));
 }
 
-/* Slots, too, are the same with any number of threads; and they are used again before. */
+/* Updates take what the sweep frees, about as they do in small batches. */
+static void test_updates(void **state)
+{
+    (void)state;
+    uint64_t nslots[2];
+    for (uint32_t whole = 0; whole < 2; whole++) {
+        navmap_index *ix = make(NAVMAP_L2, NAVMAP_CODES_I8);
+        add(ix, 0, ROWS, NULL, NAVMAP_OK);
+        for (uint32_t round = 0; round < 3; round++)
+            for (uint32_t from = 0; from < ROWS; from += whole ? ROWS : FEW)
+                add(ix, from, whole ? ROWS : FEW, NULL, NAVMAP_OK);
+        assert_int_equal(stats_of(ix).n_live, ROWS);
+        nslots[whole] = stats_of(ix).nslots;
+        assert_ok(navmap_close(ix));
+    }
+    assert_true(nslots[1] < nslots[0] + ROWS / 16);
+}
+
+/* Slots, too, are the same with any number of threads. */
 static void test_reproducible(void **state)
 {
     (void)state;
@@ -214,6 +232,7 @@ int main(void)
         cmocka_unit_test(test_same_graph),
         cmocka_unit_test(test_high_levels_first),
         cmocka_unit_test(test_stopped),
+        cmocka_unit_test(test_updates),
         cmocka_unit_test(test_reproducible),
         cmocka_unit_test_setup_teardown(test_directory, make_dir, remove_dir),
     };
