@@ -138,12 +138,16 @@ static int stop_after_some(void *ctx, uint64_t done, uint64_t total)
     return done > 0;
 }
 
-/* What no row came for is FREE, and the next rows get it. */
+/* What no row came for is FREE, and the next rows get it.  With so wide a beam the rows take long
+ * enough for the progress function to be called, which is some 20 ms apart. */
 static void test_stopped(void **state)
 {
     (void)state;
     const struct navmap_add_options o = {.struct_size = sizeof o, .progress = stop_after_some};
-    navmap_index *ix = make(NAVMAP_L2, NAVMAP_CODES_I8);
+    struct navmap_options options = options_of(NAVMAP_L2, NAVMAP_CODES_I8);
+    navmap_index *ix = NULL;
+    options.ef_construction = 400;
+    assert_ok(navmap_new(&options, &ix));
     const uint32_t n = (uint32_t)add(ix, 0, ROWS, &o, NAVMAP_EINTERRUPTED);
     assert_true(n > 0 && n < ROWS);
     struct navmap_stats s = stats_of(ix);
