@@ -350,6 +350,8 @@ static navmap_status tell_placing(void *ctx)
  * slots that the sweep frees meanwhile. */
 static navmap_status place_rows(struct batch *b, struct crew *crew)
 {
+    if (b->replace || b->updates)
+        return NAVMAP_OK;
     struct placing placing = {b, now()};
     const struct places what = {.n = b->n,
                                 .vectors = b->vectors,
@@ -357,7 +359,7 @@ static navmap_status place_rows(struct batch *b, struct crew *crew)
                                 .threads = b->threads,
                                 .tick = tell_placing,
                                 .ctx = &placing};
-    return b->replace || b->updates ? NAVMAP_OK : places_choose(b->ix, &what);
+    return places_choose(b->ix, &what);
 }
 
 /* All rows, by the threads of `crew`. */

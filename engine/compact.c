@@ -36,11 +36,9 @@ static navmap_status ordered_some(void *ctx, uint32_t done)
     return toil_tell(&c->toil);
 }
 
-/* Walks read codes most, or vectors where there are none. */
 static navmap_status choose_order(struct compaction *c)
 {
     struct regraph *r = &c->r;
-    const struct layout *l = c->ix->layout;
     struct bisect_sets sets[2] = {
         {.words = r->rows, .n = r->n, .width = r->g.M0, .number = r->item, .own = true}};
     TRY(order_walks(r, c->o.num_threads, &sets[1]));
@@ -58,7 +56,7 @@ static navmap_status choose_order(struct compaction *c)
                                       .n_sets = 2,
                                       .levels = levels,
                                       .first = 1,
-                                      .stride = l->code_stride ? l->code_stride : l->vec_stride,
+                                      .stride = index_walk_stride(c->ix),
                                       .crew = c->ix->crew,
                                       .threads = c->o.num_threads,
                                       .tick = ordered_some,

@@ -41,6 +41,12 @@ static inline bool index_flat(const navmap_index *ix)
     return (ix->layout->flags & HEADER_FLAT) != 0;
 }
 
+/* Bytes of a node in what walks read most: codes, or vectors where there are none. */
+static inline uint32_t index_walk_stride(const navmap_index *ix)
+{
+    return ix->layout->code_stride ? ix->layout->code_stride : ix->layout->vec_stride;
+}
+
 /* enum navmap_codes */
 static inline uint32_t index_codes(const navmap_index *ix)
 {

@@ -5,7 +5,6 @@
 
 #include "storage/fail.h"
 
-#define FEW 64u /* a level is high if at most one node of so many reaches it */
 #define LEVELS 256u
 
 /* Items level by level as far as levels are high, then all others; the parts that these are. */
@@ -15,7 +14,7 @@ static uint32_t put_levels_apart(const struct order_graph *g, uint32_t *items,
     uint32_t count[LEVELS] = {0}, at[LEVELS], reach = 0, n = 0;
     for (uint32_t i = 0; i < g->n; i++)
         count[g->levels ? g->levels[i] : 0]++;
-    for (uint32_t level = LEVELS; level-- > 1 && reach + count[level] <= g->n / FEW;) {
+    for (uint32_t level = LEVELS; level-- > 1 && reach + count[level] <= g->n / ORDER_FEW;) {
         at[level] = reach;
         reach += count[level];
         if (count[level] > 0)

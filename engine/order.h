@@ -10,6 +10,7 @@
 #include "engine/bisect.h"
 #include "engine/regraph.h"
 
+#define ORDER_FEW 64u   /* a level is high if at most one node of so many reaches it */
 #define ORDER_SHARE 32u /* a walk is made for one item of so many, as many rows wide at most */
 
 /* n items, 0 to n-1, and the sets that are to be on few pages. */

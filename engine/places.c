@@ -4,28 +4,22 @@
 #include <stdlib.h>
 
 #include "engine/insert.h"
+#include "engine/order.h"
 #include "engine/presort.h"
 #include "storage/fail.h"
 
 #define LEAST (1u << 20) /* bytes that walks read; fewer are in a cache wherever they lie */
-#define FEW 64u          /* a level is high if at most one node of so many reaches it */
-
-/* Bytes of a node in what walks read most. */
-static uint32_t stride_of(const struct layout *l)
-{
-    return l->code_stride ? l->code_stride : l->vec_stride;
-}
 
 static bool pays(const navmap_index *ix, uint64_t n)
 {
     return store_in_memory(ix->store) && !index_flat(ix) && n <= UINT32_MAX &&
-           n >= LEAST / stride_of(ix->layout);
+           n >= LEAST / index_walk_stride(ix);
 }
 
 static uint32_t lowest_high(const struct layout *l)
 {
     uint32_t level = 1;
-    for (uint64_t nodes = l->M; nodes < FEW; nodes *= l->M)
+    for (uint64_t nodes = l->M; nodes < ORDER_FEW; nodes *= l->M)
         level++;
     return level;
 }
@@ -53,7 +47,7 @@ static navmap_status order_rows(navmap_index *ix, const struct places *what, uin
     const struct presort sort = {.n = (uint32_t)what->n,
                                  .vectors = what->vectors,
                                  .distance = &distance,
-                                 .stride = stride_of(l),
+                                 .stride = index_walk_stride(ix),
                                  .crew = what->crew,
                                  .threads = what->threads,
                                  .tick = what->tick,

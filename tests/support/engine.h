@@ -93,6 +93,18 @@ static UNUSED float *clustered_vectors(struct rng *r, uint64_t n, uint32_t dim, 
     return v;
 }
 
+/* Each of 0 to n-1 once. */
+static UNUSED void assert_permutation(const uint32_t *items, uint32_t n)
+{
+    uint8_t *seen = calloc(n + 1, 1);
+    for (uint32_t i = 0; i < n; i++) {
+        assert_true(items[i] < n);
+        assert_false(seen[items[i]]);
+        seen[items[i]] = 1;
+    }
+    free(seen);
+}
+
 /* A directory of the test's own, removed at its end; `test_path` is where an index may be. */
 static char test_dir[64];
 static UNUSED char test_path[96];

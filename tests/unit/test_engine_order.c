@@ -8,18 +8,6 @@
 
 static struct rng rng;
 
-/* Each item once. */
-static void assert_permutation(const uint32_t *items, uint32_t n)
-{
-    uint8_t *seen = calloc(n + 1, 1);
-    for (uint32_t i = 0; i < n; i++) {
-        assert_true(items[i] < n);
-        assert_false(seen[items[i]]);
-        seen[items[i]] = 1;
-    }
-    free(seen);
-}
-
 /* A graph as the order's sets: rows of items + 1. */
 static struct order_graph graph_of(uint32_t n, const struct bisect_sets *rows)
 {

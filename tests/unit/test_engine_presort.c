@@ -8,29 +8,21 @@
 #include "tests/support/engine.h"
 
 #define STRIDE 256u
-#define PER_PAGE (PRESORT_PAGE / STRIDE)
 
 static struct rng rng;
 
-static void assert_permutation(const uint32_t *order, uint32_t n)
+static struct distance distance_of(uint32_t space, uint32_t dim)
 {
-    uint8_t *seen = calloc(n, 1);
-    for (uint32_t i = 0; i < n; i++) {
-        assert_true(order[i] < n);
-        assert_false(seen[order[i]]);
-        seen[order[i]] = 1;
-    }
-    free(seen);
+    struct distance d;
+    assert_int_equal(distance_choose(space, LAYOUT_F32, dim, &d), 0);
+    return d;
 }
 
-/* Of `distance`, else of l2. */
-static uint32_t *sorted(const float *v, uint32_t n, uint32_t dim, const struct distance *distance)
+static uint32_t *sorted(const float *v, uint32_t n, uint32_t dim, uint32_t space)
 {
-    struct distance l2;
+    const struct distance d = distance_of(space, dim);
     uint32_t *order = malloc(n * sizeof *order);
-    assert_int_equal(distance_choose(NAVMAP_L2, LAYOUT_F32, dim, &l2), 0);
-    const struct presort p = {
-        .n = n, .vectors = v, .distance = distance ? distance : &l2, .stride = STRIDE};
+    const struct presort p = {.n = n, .vectors = v, .distance = &d, .stride = STRIDE};
     assert_ok(presort(&p, order));
     assert_permutation(order, n);
     return order;
@@ -62,9 +54,7 @@ static void test_near_ones_together(void **state)
     const uint32_t dim = 12, clusters = 60, n = clusters * 64;
     float *v = near_centres(n, dim, clusters);
     for (uint32_t space = NAVMAP_L2; space <= NAVMAP_COSINE; space += 2) {
-        struct distance d;
-        assert_int_equal(distance_choose(space, LAYOUT_F32, dim, &d), 0);
-        uint32_t *order = sorted(v, n, dim, &d);
+        uint32_t *order = sorted(v, n, dim, space);
         /* At best one for each cluster but the last; as they come n - 1, by chance nearly so many.
          */
         assert_true(changes(order, n, clusters) < n / 10);
@@ -84,9 +74,7 @@ static void test_lengths(void **state)
         for (uint32_t j = 0; j < dim; j++)
             v[i * dim + j] *= length;
     }
-    struct distance d;
-    assert_int_equal(distance_choose(NAVMAP_COSINE, LAYOUT_F32, dim, &d), 0);
-    uint32_t *order = sorted(v, n, dim, &d);
+    uint32_t *order = sorted(v, n, dim, NAVMAP_COSINE);
     assert_true(changes(order, n, clusters) < n / 10);
     free(order);
     free(v);
@@ -99,7 +87,7 @@ static void test_any_content(void **state)
     const uint32_t dim = 5, n = 3000;
     float *v = random_vectors(&rng, n, dim);
     for (uint32_t n_few = 1; n_few < 40; n_few++)
-        free(sorted(v, n_few, dim, NULL));
+        free(sorted(v, n_few, dim, NAVMAP_L2));
     for (uint32_t kind = 0; kind < 5; kind++) {
         for (uint32_t i = 0; i < n; i++)
             for (uint32_t j = 0; j < dim; j++) {
@@ -107,11 +95,8 @@ static void test_any_content(void **state)
                                       ldexpf(1, (int)(i % 250) - 125), i < 2000 ? 1 : v[j]};
                 v[i * dim + j] = some[kind];
             }
-        for (uint32_t space = NAVMAP_L2; space <= NAVMAP_COSINE; space += 2) {
-            struct distance d;
-            assert_int_equal(distance_choose(space, LAYOUT_F32, dim, &d), 0);
-            free(sorted(v, n, dim, &d));
-        }
+        for (uint32_t space = NAVMAP_L2; space <= NAVMAP_COSINE; space += 2)
+            free(sorted(v, n, dim, space));
     }
     free(v);
 }
@@ -124,10 +109,9 @@ static void test_same_everywhere(void **state)
     const struct distance_kernels *levels[DISTANCE_LEVELS_MAX];
     const uint32_t n_levels = distance_levels(levels);
     struct crew *crew = crew_new();
-    uint32_t *first = sorted(v, n, dim, NULL), *order = malloc(n * sizeof *order);
+    uint32_t *first = sorted(v, n, dim, NAVMAP_L2), *order = malloc(n * sizeof *order);
     for (uint32_t i = 0; i < n_levels; i++) {
-        struct distance d;
-        assert_int_equal(distance_choose(NAVMAP_L2, LAYOUT_F32, dim, &d), 0);
+        struct distance d = distance_of(NAVMAP_L2, dim);
         d.fn = levels[i]->l2;
         d.many = levels[i]->l2_many;
         for (uint32_t threads = 1; threads <= 4; threads++) {
@@ -161,8 +145,7 @@ static void test_tick(void **state)
     const uint32_t dim = 4, n = 60000;
     float *v = random_vectors(&rng, n, dim);
     uint32_t *order = malloc(n * sizeof *order);
-    struct distance d;
-    assert_int_equal(distance_choose(NAVMAP_L2, LAYOUT_F32, dim, &d), 0);
+    const struct distance d = distance_of(NAVMAP_L2, dim);
     const struct presort p = {
         .n = n, .vectors = v, .distance = &d, .stride = STRIDE, .tick = stop_at_third};
     assert_status(presort(&p, order), NAVMAP_EINTERRUPTED);
